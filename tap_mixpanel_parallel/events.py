@@ -1,0 +1,235 @@
+"""One line of export in, one record out. Pure.
+
+Only the fields that the record needs are decoded; `properties` passes through as the
+bytes that Mixpanel sent. What no loader can store, a lone surrogate, is mended before.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from datetime import UTC
+from hashlib import md5
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from tap_mixpanel_parallel.exceptions import IncompleteExportError, MalformedLineError
+from tap_mixpanel_parallel.localtime import LocalTime, parse_time
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+UNIT_SEPARATOR: Final = "\x1f"
+"""Joins the parts of an event's key."""
+
+_ABORTED: Final = re.compile(rb"\s*(export )?terminated early\s*", re.IGNORECASE)
+_NULL: Final = Raw(b"null")
+
+
+class EventRecord(Struct, gc=False):
+    """A record of the stream `events`; `properties` is JSON as it stands, or its text."""
+
+    event_id: str
+    event: str
+    time: str
+    distinct_id: str | None
+    insert_id: str | None
+    processed_at: str | None
+    properties: Raw | str
+
+
+class _Line(Struct, gc=False):
+    """A line of the export."""
+
+    event: str
+    properties: Raw
+
+
+class _Error(Struct, gc=False):
+    """A line in which Mixpanel reports why it ends the export."""
+
+    error: Raw
+
+
+class _Properties(Struct, gc=False):
+    """The properties that a record needs, when their types are the usual ones."""
+
+    time: int
+    distinct_id: str | None = None
+    insert_id: str | None = msgspec.field(name="$insert_id", default=None)
+    sent_id: str | None = msgspec.field(name="$distinct_id_before_identity", default=None)
+    processed_ms: int | None = msgspec.field(name="mp_processing_time_ms", default=None)
+
+
+class _AnyProperties(Struct, gc=False):
+    """The same properties, of whatever types."""
+
+    time: Any
+    distinct_id: Raw = _NULL
+    insert_id: Raw = msgspec.field(name="$insert_id", default=_NULL)
+    sent_id: Raw = msgspec.field(name="$distinct_id_before_identity", default=_NULL)
+    processed_ms: Any = msgspec.field(name="mp_processing_time_ms", default=None)
+
+
+_decode_line = msgspec.json.Decoder(_Line).decode
+_decode_error = msgspec.json.Decoder(_Error).decode
+_decode_properties = msgspec.json.Decoder(_Properties).decode
+_decode_any_properties = msgspec.json.Decoder(_AnyProperties).decode
+_decode_pairs = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_text = msgspec.json.Decoder(str).decode
+
+
+def event_key(event: str, sent_id: str | None, time_ms: int, insert_id: str | None) -> str:
+    """The key of an event: 32 hex digits.
+
+    Mixpanel takes events of the same name, distinct_id, time and `$insert_id` for one
+    (Mixpanel docs, Event Deduplication). The id is the one that the event was sent with,
+    since `distinct_id` changes when users are merged.
+
+    Args:
+        event: The event's name.
+        sent_id: `$distinct_id_before_identity`, else `distinct_id`.
+        time_ms: `time` in whole milliseconds, as exported.
+        insert_id: `$insert_id`.
+    """
+    parts = (event, sent_id or "", str(time_ms), insert_id or "")
+    return md5(UNIT_SEPARATOR.join(parts).encode(), usedforsecurity=False).hexdigest()
+
+
+class EventReader:
+    """Turns the lines of one window into records.
+
+    It counts byte-identical events that have no `$insert_id`, so use one reader for one
+    window.
+    """
+
+    def __init__(self, zone: ZoneInfo, *, properties_as_text: bool = False) -> None:
+        """Make a reader.
+
+        Args:
+            zone: The zone in which the project stores times.
+            properties_as_text: Whether `properties` becomes a string of JSON.
+        """
+        self._local = LocalTime(zone)
+        self._processed = LocalTime(UTC)
+        self._properties_as_text = properties_as_text
+        self._identical: Counter[bytes] = Counter()
+
+    def read(self, line: bytes, number: int) -> EventRecord:
+        """Turn a line into a record.
+
+        Args:
+            line: The line, without its line end, and with lone surrogates mended.
+            number: Its number in the export, from 1, for the error.
+
+        Raises:
+            MalformedLineError: If the line is no event.
+            IncompleteExportError: If it says that Mixpanel ended the export.
+        """
+        try:
+            parsed = _decode_line(line)
+            raw = parsed.properties
+            properties = _decode_properties(raw)
+        except msgspec.ValidationError:
+            return self._read_unusual(line, number)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise _no_event(line, number, error) from None
+        event = parsed.event
+        distinct_id = properties.distinct_id
+        insert_id = properties.insert_id
+        processed_ms = properties.processed_ms
+        if not insert_id:
+            return self._read_unusual(line, number)
+        sent_id = properties.sent_id
+        time_ms = properties.time
+        key = (
+            f"{event}\x1f{distinct_id or '' if sent_id is None else sent_id}"
+            f"\x1f{time_ms}\x1f{insert_id}"
+        )
+        return EventRecord(
+            md5(key.encode(), usedforsecurity=False).hexdigest(),
+            event,
+            self._local.to_utc(time_ms),
+            distinct_id,
+            insert_id,
+            None if processed_ms is None else self._processed.to_utc(processed_ms),
+            str(raw, "utf-8") if self._properties_as_text else raw,
+        )
+
+    def _read_unusual(self, line: bytes, number: int) -> EventRecord:
+        """Turn a line into a record, whatever the types of its fields."""
+        try:
+            parsed = _decode_line(line)
+            properties = _decode_any_properties(parsed.properties)
+            time_ms, is_utc = parse_time(properties.time)
+            sent_id = _as_text(properties.sent_id)
+            distinct_id = _as_text(properties.distinct_id)
+            insert_id = _as_text(properties.insert_id)
+            processed_at = self._processed_at(properties.processed_ms)
+        except (msgspec.DecodeError, RecursionError, ValueError, OverflowError) as error:
+            raise _no_event(line, number, error) from None
+        local = self._processed if is_utc else self._local
+        return EventRecord(
+            event_key(
+                parsed.event,
+                distinct_id if sent_id is None else sent_id,
+                time_ms,
+                insert_id or self._content_key(parsed.properties),
+            ),
+            parsed.event,
+            local.to_utc(time_ms),
+            distinct_id,
+            insert_id,
+            processed_at,
+            str(parsed.properties, "utf-8") if self._properties_as_text else parsed.properties,
+        )
+
+    def _content_key(self, properties: Raw) -> str:
+        """What stands in the key for a missing `$insert_id`: a hash of the properties.
+
+        Merging a user rewrites `distinct_id` and keeps the id that was sent in
+        `$distinct_id_before_identity`; both forms of an event hash alike.
+        """
+        pairs = {name: bytes(value) for name, value in _decode_pairs(properties).items()}
+        sent_id = pairs.pop("$distinct_id_before_identity", None)
+        if sent_id is not None:
+            pairs["distinct_id"] = sent_id
+        digest = md5(usedforsecurity=False)
+        for name, value in pairs.items():
+            digest.update(b"%b\x1f%b\x1f" % (name.encode(), value))
+        content = digest.hexdigest()
+        ordinal = self._identical[digest.digest()]
+        self._identical[digest.digest()] += 1
+        return f"{content}{UNIT_SEPARATOR}{ordinal}" if ordinal else content
+
+    def _processed_at(self, value: Any) -> str | None:
+        try:
+            return None if value is None else self._processed.to_utc(parse_time(value)[0])
+        except ValueError:
+            return None
+
+
+def _as_text(value: Raw) -> str | None:
+    """A JSON value as text: a string's own, a number's digits."""
+    raw = bytes(value)
+    if raw == b"null":
+        return None
+    return _decode_text(raw) if raw.startswith(b'"') else raw.decode()
+
+
+def _no_event(line: bytes, number: int, error: Exception) -> IncompleteExportError:
+    if _ABORTED.fullmatch(line):
+        return IncompleteExportError(
+            f"Mixpanel ended the export early: line {number} is {line.decode().strip()!r}"
+        )
+    try:
+        reported = _decode_error(line).error
+    except (msgspec.DecodeError, RecursionError):
+        reported = None
+    if reported is not None:
+        return IncompleteExportError(
+            f"Mixpanel ended the export with an error: line {number} is {line[:200].decode()!r}"
+        )
+    return MalformedLineError(number, line, str(error))

@@ -1,0 +1,102 @@
+"""Everything that can go wrong, as a small hierarchy.
+
+`AttemptError` is worth another try; every other error is not. The text of each is what
+a person reads: it says what happened and what to do, and never holds a secret.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tap_mixpanel_parallel.progress import ParallelFetchResult
+
+
+class TapError(Exception):
+    """Base of all errors of this tap."""
+
+
+class StateError(TapError):
+    """The state is of another shape, makes no sense, or belongs to other settings."""
+
+
+class RefusedError(TapError):
+    """Mixpanel refuses the request, and would refuse every other one too."""
+
+
+class AttemptError(TapError):
+    """One attempt at one window failed; another may succeed."""
+
+
+class TransportError(AttemptError):
+    """No answer, a server error, or a connection that broke on the way."""
+
+
+class SpoolError(AttemptError):
+    """Windows can't be kept on disk: it is full, or the folder can't be written.
+
+    Emitting other windows frees space, so another attempt may succeed.
+    """
+
+
+class RateLimitError(AttemptError):
+    """Mixpanel answered 429.
+
+    Attributes:
+        retry_after: Seconds to wait as Mixpanel says, or None if it does not say.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        """Keep the wait that Mixpanel asks for, in seconds."""
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class IncompleteExportError(AttemptError):
+    """The answer ended before the export did: cut, damaged, or aborted by Mixpanel."""
+
+
+class MalformedLineError(IncompleteExportError):
+    """A line of the export is no event.
+
+    Attributes:
+        line_number: The line's number in the window's export, from 1.
+        line: The line, byte for byte.
+    """
+
+    def __init__(self, line_number: int, line: bytes, reason: str) -> None:
+        """Say which line it is, and quote its beginning."""
+        quoted = line[:200].decode("utf-8", "backslashreplace")
+        super().__init__(f"line {line_number} is no event ({reason}): {quoted}")
+        self.line_number = line_number
+        self.line = line
+
+
+class ExportFailedError(TapError):
+    """The run is over and some windows, or all, are not loaded.
+
+    Attributes:
+        result: What was loaded and what failed.
+    """
+
+    def __init__(self, message: str, result: ParallelFetchResult) -> None:
+        """Keep the run's outcome."""
+        super().__init__(message)
+        self.result = result
+
+
+class ReaderGoneError(TapError):
+    """Whoever read the messages has closed the pipe."""
+
+
+class TerminatedError(TapError):
+    """The process was asked to stop.
+
+    Attributes:
+        signum: The signal's number.
+    """
+
+    def __init__(self, signum: int) -> None:
+        """Keep the signal's number."""
+        super().__init__(f"stopped by signal {signum}")
+        self.signum = signum

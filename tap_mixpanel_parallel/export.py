@@ -1,0 +1,307 @@
+"""A run, the data's way: plan, fetch, emit, checkpoint."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+from tap_mixpanel_parallel.events import EventReader
+from tap_mixpanel_parallel.exceptions import AttemptError, MalformedLineError
+from tap_mixpanel_parallel.fetcher import Fetcher, RetryPolicy
+from tap_mixpanel_parallel.limits import RateLimit
+from tap_mixpanel_parallel.messages import Prepared, prepare
+from tap_mixpanel_parallel.progress import BatchResult, ParallelFetchResult, Reporter
+from tap_mixpanel_parallel.state import ExportState, FailedWindow
+from tap_mixpanel_parallel.windows import Window
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from tap_mixpanel_parallel.client import Download, ExportClient
+    from tap_mixpanel_parallel.clock import Clock
+    from tap_mixpanel_parallel.fetcher import Outcome, Task
+    from tap_mixpanel_parallel.messages import Encode
+    from tap_mixpanel_parallel.progress import BatchProgress
+    from tap_mixpanel_parallel.settings import Settings
+    from tap_mixpanel_parallel.spool import Spool
+
+_LOOK_UP_SECONDS: Final = 0.5
+"""How often a run that waits for windows looks whether its reader is still there."""
+
+_COPY: Final = 1 << 20
+_LONGEST_ERROR: Final = 400
+"""Characters of an error that the state keeps."""
+
+
+class Emitter(Protocol):
+    """Where a run's messages go."""
+
+    def encoder(self, time_extracted: datetime) -> Encode:
+        """How the records of a window become messages."""
+
+    def emit(self, lines: bytes) -> None:
+        """Pass on whole lines of messages."""
+
+    def checkpoint(self, state: ExportState) -> None:
+        """Pass on the state: what was emitted before is what it says."""
+
+    def check(self) -> None:
+        """Raise if the run should end: by a signal, or since nobody reads."""
+
+
+class Export:
+    """One run over a list of windows."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        state: ExportState,
+        emitter: Emitter,
+        *,
+        clock: Clock,
+        logger: logging.Logger,
+    ) -> None:
+        """Prepare a run.
+
+        Args:
+            settings: The checked settings.
+            state: What is loaded so far.
+            emitter: Where the messages go.
+            clock: The time.
+            logger: Where the lines for people go.
+        """
+        self.state = state
+        self._settings = settings
+        self._emitter = emitter
+        self._clock = clock
+        self._logger = logger
+        self._fetcher: Fetcher | None = None
+
+    def plan(self) -> list[Window]:
+        """What is left to do, as windows."""
+        days = self.state.remaining(
+            self._settings.wanted,
+            today=self._settings.today,
+            lookback_days=self._settings.lookback_days,
+        )
+        return self._settings.plan(days)
+
+    def run(
+        self,
+        windows: Sequence[Window],
+        client: ExportClient,
+        spool: Spool,
+        *,
+        on_batch_complete: Callable[[BatchProgress], None] | None = None,
+    ) -> ParallelFetchResult:
+        """Fetch the windows, and emit and checkpoint each as it arrives.
+
+        Args:
+            windows: The plan.
+            client: Makes the requests.
+            spool: Where windows wait.
+            on_batch_complete: Called as each window ends.
+
+        Returns:
+            What was loaded and what failed.
+
+        Raises:
+            TapError: If the run can't go on; what it emitted is checkpointed.
+        """
+        reporter = Reporter(
+            self._logger,
+            total=len(windows),
+            clock=self._clock.monotonic,
+            on_batch_complete=on_batch_complete,
+        )
+        with self._fetch(windows, client, spool) as fetcher:
+            while not fetcher.is_done:
+                self._emitter.check()
+                outcome = fetcher.next(timeout=_LOOK_UP_SECONDS)
+                if outcome is not None and (result := self._take(outcome, fetcher)) is not None:
+                    fetcher.settle()
+                    reporter.batch(result)
+        completed = self.state.complete(
+            wanted=self._settings.wanted,
+            today=self._settings.today,
+            lookback_days=self._settings.lookback_days,
+        )
+        if completed != self.state:
+            self.state = completed
+            self._emitter.checkpoint(completed)
+        return reporter.finish()
+
+    def sample(self, client: ExportClient, spool: Spool, *, limit: int) -> None:
+        """Fetch and emit a few events of one day, to see that it works.
+
+        Args:
+            client: Makes the requests.
+            spool: Where the day waits.
+            limit: How many events.
+
+        Raises:
+            TapError: If it does not work.
+        """
+        day = Window(self._settings.wanted.first, self._settings.wanted.first)
+        with self._fetch([day], client, spool, event_limit=limit) as fetcher:
+            while not fetcher.is_done:
+                self._emitter.check()
+                outcome = fetcher.next(timeout=_LOOK_UP_SECONDS)
+                if outcome is None:
+                    continue
+                if outcome.error is not None:
+                    raise outcome.error
+                if (prepared := self._prepare(outcome, fetcher)) is not None:
+                    self._emit(prepared.path)
+                    fetcher.settle()
+
+    def wake(self) -> None:
+        """Look up from waiting for windows; safe in a signal handler."""
+        if self._fetcher is not None:
+            self._fetcher.wake()
+
+    def _fetch(
+        self,
+        windows: Sequence[Window],
+        client: ExportClient,
+        spool: Spool,
+        *,
+        event_limit: int | None = None,
+    ) -> Fetcher:
+        settings = self._settings
+        self._fetcher = Fetcher(
+            client,
+            windows,
+            folder=spool.path,
+            limit=RateLimit(
+                per_second=settings.requests_per_second,
+                per_hour=settings.requests_per_hour,
+                clock=self._clock.monotonic,
+            ),
+            workers=settings.concurrency,
+            policy=RetryPolicy(settings.max_attempts),
+            clock=self._clock.monotonic,
+            event_limit=event_limit,
+        )
+        return self._fetcher
+
+    def _take(self, outcome: Outcome, fetcher: Fetcher) -> BatchResult | None:
+        """Emit and checkpoint what has come of a window; None if it is tried again."""
+        task = outcome.task
+        if outcome.error is not None:
+            return self._fail(task, outcome.error)
+        prepared = self._prepare(outcome, fetcher)
+        if prepared is None:
+            return None
+        self._emit(prepared.path)
+        self.state = self.state.finish(task.window, today=self._settings.today)
+        self._emitter.checkpoint(self.state)
+        return self._result(
+            task,
+            events=prepared.events,
+            size=outcome.download.size if outcome.download else 0,
+            quarantined=len(prepared.malformed),
+        )
+
+    def _prepare(self, outcome: Outcome, fetcher: Fetcher) -> Prepared | None:
+        """Turn a body into messages, or reject it."""
+        task, download = outcome.task, outcome.download
+        if download is None:
+            raise ValueError("an outcome without an error has a download")
+        try:
+            return self._prepare_or_quarantine(task, download)
+        except AttemptError as error:
+            fetcher.reject(task, error)
+            return None
+        finally:
+            download.path.unlink(missing_ok=True)
+
+    def _prepare_or_quarantine(self, task: Task, download: Download) -> Prepared:
+        """Turn a body into messages.
+
+        Lines that are no events are let pass only if they were no events in the attempt
+        before as well, and all else is whole: then no further attempt mends them.
+        """
+        try:
+            return self._prepare_whole(download)
+        except MalformedLineError:
+            if self._settings.on_malformed_line != "quarantine":
+                raise
+        prepared = self._prepare_whole(download, tolerant=True)
+        lines = frozenset(error.line for error in prepared.malformed)
+        if lines != task.malformed and task.attempts < self._settings.max_attempts:
+            task.malformed = lines
+            raise prepared.malformed[0]
+        self._quarantine(task.window, prepared)
+        return prepared
+
+    def _prepare_whole(self, download: Download, *, tolerant: bool = False) -> Prepared:
+        settings = self._settings
+        return prepare(
+            download,
+            download.path.with_suffix(".messages"),
+            reader=EventReader(
+                settings.project_timezone,
+                properties_as_text=settings.properties_format == "string",
+            ),
+            encode=self._emitter.encoder(download.received_at),
+            tolerant=tolerant,
+            check=self._emitter.check,
+        )
+
+    def _quarantine(self, window: Window, prepared: Prepared) -> None:
+        path = self._settings.spool_dir / f"tap-mixpanel-parallel-quarantine-{window}.jsonl"
+        path.write_bytes(b"".join(error.line + b"\n" for error in prepared.malformed))
+        self._logger.warning(
+            "%s: %d lines are no events; they are in %s and not loaded",
+            window,
+            len(prepared.malformed),
+            path,
+        )
+
+    def _emit(self, path: Path) -> None:
+        """Pass a window's messages on, and remove them."""
+        rest = b""
+        with path.open("rb") as file:
+            while block := file.read(_COPY):
+                self._emitter.check()
+                end = block.rfind(b"\n") + 1
+                if end:
+                    self._emitter.emit(rest + block[:end])
+                    rest = block[end:]
+                else:
+                    rest += block
+        path.unlink()
+
+    def _fail(self, task: Task, error: BaseException) -> BatchResult:
+        reason = " ".join(str(error).split())
+        failure = FailedWindow(
+            window=task.window,
+            attempts=task.attempts,
+            error=reason[:_LONGEST_ERROR],
+            failed_at=self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ"),
+        )
+        self.state = self.state.fail(failure)
+        self._emitter.checkpoint(self.state)
+        return self._result(task, error=reason)
+
+    def _result(
+        self,
+        task: Task,
+        *,
+        events: int = 0,
+        size: int = 0,
+        quarantined: int = 0,
+        error: str | None = None,
+    ) -> BatchResult:
+        return BatchResult(
+            window=task.window,
+            events=events,
+            size=size,
+            seconds=self._clock.monotonic() - task.started if task.started else 0.0,
+            attempts=task.attempts,
+            error=error,
+            quarantined=quarantined,
+        )

@@ -1,0 +1,57 @@
+"""Mixpanel's rate limits: counted and waited for, not run into."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+from pyrate_limiter import InMemoryBucket, Rate, RateItem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SECOND_MS: Final = 1_250
+"""A second, and what two requests' ways to Mixpanel may differ by: a first one shakes hands."""
+
+HOUR_MS: Final = 3_602_000
+"""An hour, with the same in mind."""
+
+
+class RateLimit:
+    """Hands out starts: so many in any second, so many in any hour. Thread-safe."""
+
+    def __init__(
+        self,
+        *,
+        per_second: int,
+        per_hour: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Count against these limits.
+
+        Args:
+            per_second: Starts in any second.
+            per_hour: Starts in any hour.
+            clock: Seconds that only ever grow.
+        """
+        rates = [Rate(per_hour, HOUR_MS)]
+        if per_second < per_hour:
+            rates.insert(0, Rate(per_second, SECOND_MS))
+        self._bucket = InMemoryBucket(rates)
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    def acquire(self) -> float:
+        """Take a start if one is free.
+
+        Returns:
+            0 if it is taken, else the seconds until it is worth asking again.
+        """
+        with self._lock:
+            item = RateItem("export", int(self._clock() * 1000))
+            if self._bucket.put(item):
+                return 0.0
+            waiting = self._bucket.waiting(item)
+            assert isinstance(waiting, int)  # noqa: S101 - only asynchronous buckets differ
+            return max(waiting, 1) / 1000

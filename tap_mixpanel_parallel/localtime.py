@@ -1,0 +1,92 @@
+"""Mixpanel's times, as RFC 3339 in UTC. Pure.
+
+Projects created before 2023-01-01 store the local wall time of their zone as if it were
+UTC (Mixpanel docs, Raw Event Export); later ones store UTC.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from functools import cache
+from typing import Final
+
+_EPOCH: Final = date(1970, 1, 1)
+_DAY_MS: Final = 86_400_000
+_FIRST_MS: Final = (date.min - _EPOCH).days * _DAY_MS
+_LAST_MS: Final = ((date.max - _EPOCH).days + 1) * _DAY_MS - 1
+_SLOT_MS: Final = 900_000
+"""Clocks change at whole quarters of an hour, so one offset serves each quarter."""
+
+_CLOCK: Final = [
+    f"T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}." for second in range(86_400)
+]
+_MILLISECOND: Final = [f"{millisecond:03}Z" for millisecond in range(1000)]
+
+
+@cache
+def _day(number: int) -> str:
+    return (_EPOCH + timedelta(days=number)).isoformat()
+
+
+def format_utc(time_ms: int) -> str:
+    """Milliseconds since 1970 as RFC 3339: `2025-01-31T23:59:59.999Z`.
+
+    RFC 3339 has no years beyond 0001 to 9999: a time out there becomes the nearest one.
+    """
+    days, rest = divmod(min(max(time_ms, _FIRST_MS), _LAST_MS), _DAY_MS)
+    return _day(days) + _CLOCK[rest // 1000] + _MILLISECOND[rest % 1000]
+
+
+class LocalTime:
+    """Converts the times of one project to UTC."""
+
+    def __init__(self, zone: tzinfo) -> None:
+        """Convert from this zone's wall time."""
+        self._zone = zone
+        self._is_utc = str(zone) == "UTC"
+        self._offsets: dict[int, int] = {}
+
+    def to_utc(self, time_ms: int) -> str:
+        """A wall time, in milliseconds as if it were UTC, as RFC 3339 in UTC.
+
+        A wall time that occurs twice, as clocks go back, is taken for the first.
+        """
+        if self._is_utc:
+            return format_utc(time_ms)
+        slot = time_ms // _SLOT_MS
+        offset = self._offsets.get(slot)
+        if offset is None:
+            offset = self._offsets[slot] = self._offset_ms(slot * _SLOT_MS)
+        return format_utc(time_ms - offset)
+
+    def _offset_ms(self, wall_ms: int) -> int:
+        wall_ms = min(max(wall_ms, _FIRST_MS + _DAY_MS), _LAST_MS - _DAY_MS)
+        wall = datetime(1970, 1, 1) + timedelta(milliseconds=wall_ms)  # noqa: DTZ001
+        offset = wall.replace(tzinfo=self._zone).utcoffset() or timedelta()
+        return offset // timedelta(milliseconds=1)
+
+
+def parse_time(value: object) -> tuple[int, bool]:
+    """Read `time` in any of the forms that Mixpanel exports.
+
+    Args:
+        value: Milliseconds since 1970, whole or not, or ISO text (some old accounts).
+
+    Returns:
+        Whole milliseconds, rounded down, and whether the text itself names its offset
+        from UTC, so that no zone is left to apply.
+
+    Raises:
+        ValueError: If it is no time.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise ValueError(f"time is {value!r}")  # noqa: TRY004
+    if isinstance(value, str):
+        moment = datetime.fromisoformat(value)
+        named = moment.tzinfo is not None
+        since = (moment if named else moment.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
+        return since // timedelta(milliseconds=1), named
+    if not math.isfinite(value):
+        raise ValueError(f"time is {value!r}")
+    return math.floor(value), False

@@ -1,0 +1,216 @@
+"""A window's body in, its RECORD messages out, in a file: all of them or an error.
+
+Nothing of a window leaves before all of it is here. The body is read once: decompressed,
+split into lines, checked line by line, turned into messages.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from gzip import BadGzipFile
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
+
+from isal import igzip
+from isal.isal_zlib import error as IsalError  # noqa: N812 - it is a class
+from msgspec import Struct
+from msgspec.json import Encoder
+
+from tap_mixpanel_parallel.events import EventReader, EventRecord
+from tap_mixpanel_parallel.exceptions import IncompleteExportError, MalformedLineError
+from tap_mixpanel_parallel.spool import spool_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tap_mixpanel_parallel.client import Download
+
+_PIECE: Final = 1 << 18
+_MOST_MALFORMED: Final = 1000
+_LONGEST_LINE: Final = 1 << 24
+"""Sixteen times the largest event that Mixpanel ingests (Mixpanel docs, Import Events)."""
+
+_ESCAPE: Final = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+_ENCODED_SURROGATE: Final = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
+
+
+class _RecordMessage(Struct, gc=False, tag_field="type", tag="RECORD"):
+    """Singer's RECORD."""
+
+    stream: str
+    record: EventRecord
+    time_extracted: str
+
+
+Encode = Callable[[list[EventRecord]], bytes]
+"""Records in, lines of RECORD messages out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some lines of a body, without their line ends.
+
+    Attributes:
+        lines: The lines.
+        is_utf8: Whether all of them are UTF-8.
+        is_end: Whether it is what follows the last line end.
+    """
+
+    lines: list[bytes]
+    is_utf8: bool
+    is_end: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A window's messages, ready to be emitted.
+
+    Attributes:
+        path: The file of messages.
+        events: How many there are.
+        malformed: Lines that are no events, left out; none unless they were tolerated.
+    """
+
+    path: Path
+    events: int
+    malformed: tuple[MalformedLineError, ...]
+
+
+def prepare(
+    download: Download,
+    path: Path,
+    *,
+    reader: EventReader,
+    encode: Encode,
+    tolerant: bool = False,
+    check: Callable[[], None] = lambda: None,
+) -> Prepared:
+    """Turn a body into a file of messages.
+
+    Args:
+        download: The body.
+        path: The file to write.
+        reader: Turns lines into records; a new one for each window.
+        encode: Turns records into messages.
+        tolerant: Whether lines that are no events are left out instead of an error. A
+            half line at the end always is one, since the export went on behind it.
+        check: Called now and then; what it raises ends the work.
+
+    Raises:
+        IncompleteExportError: If the body is damaged, or ends before the export does.
+        MalformedLineError: If a line is no event.
+        SpoolError: If the file can't be written.
+    """
+    number = events = 0
+    malformed: list[MalformedLineError] = []
+    try:
+        with path.open("wb") as file:
+            for block in read_blocks(download):
+                check()
+                records = []
+                for line in block.lines:
+                    number += 1
+                    try:
+                        if not block.is_utf8:
+                            _check_utf8(line, number)
+                        records.append(reader.read(line, number))
+                    except MalformedLineError as error:
+                        if line.isspace() or not line:
+                            continue
+                        if not tolerant or block.is_end or len(malformed) == _MOST_MALFORMED:
+                            raise
+                        malformed.append(error)
+                events += len(records)
+                file.write(encode(records))
+    except OSError as error:
+        raise spool_error(path.parent, error) from None
+    if malformed and not events:
+        raise malformed[0]
+    return Prepared(path, events, tuple(malformed))
+
+
+def fast_encoder(stream: str, time_extracted: str) -> Encode:
+    """Encode records as they are, natively.
+
+    Args:
+        stream: The stream's name.
+        time_extracted: When the window was received: RFC 3339.
+    """
+    encode_lines = Encoder().encode_lines
+
+    def encode(records: list[EventRecord]) -> bytes:
+        return encode_lines([_RecordMessage(stream, r, time_extracted) for r in records])
+
+    return encode
+
+
+def read_blocks(download: Download) -> Iterator[Block]:
+    r"""The lines of a body, a few hundred at a time.
+
+    Lines end at `\n` alone; other separators of Unicode occur inside events.
+
+    Raises:
+        IncompleteExportError: If the compression is damaged or does not end, or a line
+            is longer than any event.
+    """
+    rest = b""
+    for piece in _read_pieces(download):
+        end = piece.rfind(b"\n")
+        if end < 0:
+            rest += piece
+            if len(rest) > _LONGEST_LINE:
+                raise IncompleteExportError(
+                    f"a line of over {_LONGEST_LINE:,} bytes is no event: {rest[:200]!r}"
+                )
+        else:
+            yield _mend(rest + piece[:end])
+            rest = piece[end + 1 :]
+    if rest:
+        yield replace(_mend(rest), is_end=True)
+
+
+def _read_pieces(download: Download) -> Iterator[bytes]:
+    with download.path.open("rb") as file:
+        body = cast("BinaryIO", igzip.open(file) if download.compressed else file)
+        try:
+            while piece := body.read(_PIECE):
+                yield piece
+        except (EOFError, BadGzipFile, IsalError) as error:
+            raise IncompleteExportError(
+                f"the answer's compression is cut or damaged: {error}"
+            ) from None
+
+
+def _mend(lines: bytes) -> Block:
+    """Replace lone surrogates by U+FFFD, escaped or encoded; nothing else is changed.
+
+    JSON may hold them (RFC 8259, 8.2), but no UTF-8 text can, so no loader stores them.
+    """
+    if b"\\ud" in lines or b"\\uD" in lines:
+        lines = _ESCAPE.sub(lambda match: rb"\ufffd" if match[1] else match[0], lines)
+    is_utf8 = _is_utf8(lines)
+    if not is_utf8:
+        lines = _ENCODED_SURROGATE.sub("\N{REPLACEMENT CHARACTER}".encode(), lines)
+        is_utf8 = _is_utf8(lines)
+    return Block(lines.split(b"\n"), is_utf8)
+
+
+def _is_utf8(text: bytes) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _check_utf8(line: bytes, number: int) -> None:
+    if not _is_utf8(line):
+        raise MalformedLineError(number, line, "it is not UTF-8")

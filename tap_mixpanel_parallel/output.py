@@ -1,0 +1,178 @@
+"""Standard output: Singer messages out, whole lines only, however the run ends."""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+import sys
+import time
+from typing import TYPE_CHECKING, Final
+
+from singer_sdk.singerlib.encoding import SimpleSingerWriter
+
+from tap_mixpanel_parallel.exceptions import ReaderGoneError, TerminatedError
+
+if TYPE_CHECKING:
+    from singer_sdk.singerlib.encoding.simple import Message
+
+_PIECE: Final = select.PIPE_BUF
+_WAKE_MS: Final = 100
+_GRACE_SECONDS: Final = 1.0
+"""How long a slow reader may take for what is begun once a signal asks to stop."""
+
+
+class LineWriter:
+    """Writes whole lines to a file descriptor.
+
+    Into a pipe it never writes more at once than the kernel takes as one piece
+    (`PIPE_BUF`), cut at line ends: whatever kills the process, the reader gets no half
+    line, short of a line that is longer than that. And it never waits for a slow reader
+    without looking up, so a signal is noticed.
+
+    Attributes:
+        stop_signal: The signal that asks to stop, set by its handler; None if none does.
+    """
+
+    def __init__(self, fd: int) -> None:
+        """Write to this file descriptor."""
+        self.stop_signal: int | None = None
+        self._fd = fd
+        self._is_pipe = stat.S_ISFIFO(os.fstat(fd).st_mode)
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLOUT)
+        self._half_line = False
+
+    def write(self, lines: bytes) -> None:
+        """Write whole lines.
+
+        Raises:
+            ReaderGoneError: If nobody reads any more.
+            TerminatedError: If a signal asks to stop; a line that is begun is ended.
+        """
+        self._check_stop()
+        if not self._is_pipe:
+            self._write(lines)
+            return
+        start = 0
+        while start < len(lines):
+            end = lines.rfind(b"\n", start, start + _PIECE) + 1
+            if end:
+                self._wait_for_reader()
+                self._write(lines[start:end])
+            else:
+                end = lines.index(b"\n", start) + 1
+                self._write_long(lines[start:end])
+            start = end
+
+    def write_last(self, line: bytes) -> None:
+        """Write a line though a signal asks to stop, if the reader takes it soon."""
+        if self._half_line or (self._is_pipe and not self._poll.poll(_GRACE_SECONDS * 1000)):
+            return
+        if len(line) <= _PIECE or not self._is_pipe:
+            self._write(line)
+        else:
+            self._write_long(line)
+
+    def check(self) -> None:
+        """Notice a signal to stop, or that nobody reads any more, without writing.
+
+        Raises:
+            TerminatedError: If a signal asks to stop.
+            ReaderGoneError: If nobody reads.
+        """
+        self._check_stop()
+        if self._is_pipe and any(event & select.POLLERR for _, event in self._poll.poll(0)):
+            raise ReaderGoneError("the reader of the pipe is gone")
+
+    def _check_stop(self) -> None:
+        if self.stop_signal is not None:
+            raise TerminatedError(self.stop_signal)
+
+    def _wait_for_reader(self) -> None:
+        self._check_stop()
+        while not self._poll.poll(_WAKE_MS):
+            self._check_stop()
+
+    def _write_long(self, line: bytes) -> None:
+        """Write a line in several pieces, and once begun, to its end."""
+        if self.stop_signal is None:
+            self._wait_for_reader()
+        deadline = None
+        self._half_line = True
+        for start in range(0, len(line), _PIECE):
+            while not self._poll.poll(_WAKE_MS):
+                if self.stop_signal is not None:
+                    deadline = deadline or time.monotonic() + _GRACE_SECONDS
+                    if time.monotonic() > deadline:
+                        raise TerminatedError(self.stop_signal)
+            self._write(line[start : start + _PIECE])
+        self._half_line = False
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except BrokenPipeError:
+            raise ReaderGoneError("the reader of the pipe is gone") from None
+
+
+class MessageWriter(SimpleSingerWriter):
+    """Writes Singer messages to standard output, singly or as lines.
+
+    Attributes:
+        stop_signal: The signal that asked to stop; None if none did.
+    """
+
+    def __init__(self) -> None:
+        """Write to whatever standard output is by the first message."""
+        super().__init__()
+        self._writer: LineWriter | None = None
+        self.stop_signal: int | None = None
+
+    def line(self, message: Message) -> bytes:
+        """A message as a line."""
+        return f"{self.format_message(message)}\n".encode()
+
+    def write_message(self, message: Message) -> None:
+        """Write one message."""
+        self.write_lines(self.line(message))
+
+    def write_lines(self, lines: bytes) -> None:
+        """Write messages that are lines already."""
+        if (writer := self._line_writer()) is not None:
+            writer.write(lines)
+        else:
+            sys.stdout.write(lines.decode())
+
+    def write_last(self, message: Message) -> None:
+        """Write a message after a signal asked to stop (see `LineWriter.write_last`)."""
+        if (writer := self._line_writer()) is not None:
+            writer.write_last(self.line(message))
+
+    def stop(self, signum: int) -> None:
+        """Stop at the next line end, since this signal asks to."""
+        self.stop_signal = signum
+        if self._writer is not None:
+            self._writer.stop_signal = signum
+
+    def check(self) -> None:
+        """Notice a signal to stop, or that nobody reads any more.
+
+        Raises:
+            TerminatedError: If a signal asks to stop.
+            ReaderGoneError: If nobody reads.
+        """
+        if self._writer is not None:
+            self._writer.check()
+
+    def _line_writer(self) -> LineWriter | None:
+        """None where standard output has no file, as inside a test runner."""
+        if self._writer is None:
+            try:
+                self._writer = LineWriter(sys.stdout.fileno())
+            except (OSError, ValueError):
+                return None
+            self._writer.stop_signal = self.stop_signal
+        return self._writer

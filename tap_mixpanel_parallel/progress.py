@@ -1,0 +1,216 @@
+"""What a run tells of itself: to a person, and to a program that uses the tap.
+
+A *batch* is one window; the names are those that callers of parallel exports know.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable
+
+    from tap_mixpanel_parallel.windows import Window
+
+Status = Literal["loaded", "failed"]
+
+_UNITS: Final = ("B", "kB", "MB", "GB", "TB")
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """The outcome of one window.
+
+    Attributes:
+        window: Its days.
+        events: How many events were emitted; 0 if it failed.
+        size: The bytes received in the attempt that counted, compressed.
+        seconds: From the window's first request to its outcome.
+        attempts: How often it was requested.
+        error: Why it failed; None if it is loaded.
+        quarantined: Lines that went to the quarantine file.
+    """
+
+    window: Window
+    events: int
+    size: int
+    seconds: float
+    attempts: int
+    error: str | None = None
+    quarantined: int = 0
+
+    @property
+    def success(self) -> bool:
+        """Whether the window is loaded."""
+        return self.error is None
+
+    @property
+    def status(self) -> Status:
+        """`loaded` or `failed`."""
+        return "loaded" if self.success else "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchProgress:
+    """A window has just ended; where the whole run stands.
+
+    Attributes:
+        result: The window's outcome.
+        completed: Windows that have ended, this one included.
+        total: Windows of the run.
+        seconds_left: An estimate from the pace so far.
+    """
+
+    result: BatchResult
+    completed: int
+    total: int
+    seconds_left: float
+
+    @property
+    def window(self) -> Window:
+        """The window's days."""
+        return self.result.window
+
+    @property
+    def events(self) -> int:
+        """The window's events."""
+        return self.result.events
+
+    @property
+    def status(self) -> Status:
+        """`loaded` or `failed`."""
+        return self.result.status
+
+
+@dataclass(frozen=True, slots=True)
+class ParallelFetchResult:
+    """The outcome of a run.
+
+    Attributes:
+        batches: Each window's outcome, in the order in which they ended.
+        seconds: How long the run took.
+    """
+
+    batches: tuple[BatchResult, ...]
+    seconds: float
+
+    @property
+    def total_events(self) -> int:
+        """The events that were emitted."""
+        return sum(batch.events for batch in self.batches)
+
+    @property
+    def failed(self) -> tuple[BatchResult, ...]:
+        """The windows that failed, sorted by their days."""
+        return tuple(sorted((b for b in self.batches if not b.success), key=lambda b: b.window))
+
+    @property
+    def success(self) -> bool:
+        """Whether every window is loaded."""
+        return not self.failed
+
+
+class Reporter:
+    """Counts a run's windows as they end, and tells of each."""
+
+    def __init__(
+        self,
+        logger: logging.Logger,
+        *,
+        total: int,
+        clock: Callable[[], float],
+        on_batch_complete: Callable[[BatchProgress], None] | None = None,
+    ) -> None:
+        """Report on a run of `total` windows.
+
+        Args:
+            logger: Where the lines for people go.
+            total: The run's windows.
+            clock: Seconds that only ever grow.
+            on_batch_complete: Called as each window ends.
+        """
+        self._logger = logger
+        self._total = total
+        self._clock = clock
+        self._started = clock()
+        self._callback = on_batch_complete
+        self._batches: list[BatchResult] = []
+
+    def batch(self, result: BatchResult) -> None:
+        """Tell that a window has ended."""
+        self._batches.append(result)
+        completed = len(self._batches)
+        elapsed = self._clock() - self._started
+        left = elapsed / completed * (self._total - completed)
+        progress = BatchProgress(result, completed, self._total, left)
+        if result.success:
+            self._logger.info(
+                "%s loaded: %s events, %s in %s%s (%d of %d, %s)",
+                result.window,
+                f"{result.events:,}",
+                format_bytes(result.size),
+                format_seconds(result.seconds),
+                f", {result.quarantined} lines quarantined" if result.quarantined else "",
+                completed,
+                self._total,
+                "done" if completed == self._total else f"about {format_seconds(left)} left",
+            )
+        else:
+            self._logger.error(
+                "%s failed after %d of its attempts: %s (%d of %d)",
+                result.window,
+                result.attempts,
+                result.error,
+                completed,
+                self._total,
+            )
+        if self._callback is not None:
+            self._callback(progress)
+
+    def finish(self) -> ParallelFetchResult:
+        """Sum the run up, with a table of what failed."""
+        seconds = self._clock() - self._started
+        result = ParallelFetchResult(tuple(self._batches), seconds)
+        loaded = len(result.batches) - len(result.failed)
+        self._logger.info(
+            "%d of %d windows loaded: %s events, %s in %s",
+            loaded,
+            self._total,
+            f"{result.total_events:,}",
+            format_bytes(sum(b.size for b in result.batches)),
+            format_seconds(seconds),
+        )
+        if result.failed:
+            rows = [("from_date", "to_date", "attempts", "reason")] + [
+                (str(b.window.first), str(b.window.last), str(b.attempts), b.error or "")
+                for b in result.failed
+            ]
+            table = "\n".join(f"  {a:<12}{b:<12}{c:>8}  {d}" for a, b, c, d in rows)
+            self._logger.error(
+                "%d of %d windows failed; the next run with this state reads them again:\n%s",
+                len(result.failed),
+                self._total,
+                table,
+            )
+        return result
+
+
+def format_bytes(size: float) -> str:
+    """A number of bytes for people: `1.5 MB`."""
+    unit = 0
+    while size >= 1000 and unit < len(_UNITS) - 1:  # noqa: PLR2004
+        size /= 1000
+        unit += 1
+    return f"{size:.0f} {_UNITS[unit]}" if unit == 0 else f"{size:.1f} {_UNITS[unit]}"
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration for people: `0.8 s`, `2 min 5 s`, `3 h 20 min`."""
+    if seconds < 60:  # noqa: PLR2004
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:  # noqa: PLR2004
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"

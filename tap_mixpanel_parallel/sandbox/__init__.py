@@ -1,0 +1,53 @@
+"""A local Mixpanel: its raw export API over a deterministic synthetic project.
+
+For tests, benchmarks and first steps without an account. In Python:
+
+    with Sandbox(Project(seed=7)) as sandbox:
+        requests.get(f"{sandbox.url}/export", auth=sandbox.auth, params=...)
+
+and in a shell: `python -m tap_mixpanel_parallel.sandbox --help`.
+"""
+
+from tap_mixpanel_parallel.sandbox.effects import (
+    Cut,
+    Damage,
+    Effect,
+    Empty,
+    HalfLine,
+    Line,
+    Plain,
+    Redirect,
+    Reset,
+    Stall,
+    Status,
+    TerminatedEarly,
+)
+from tap_mixpanel_parallel.sandbox.faults import Fault
+from tap_mixpanel_parallel.sandbox.ledger import ExportRequest
+from tap_mixpanel_parallel.sandbox.limits import Limits
+from tap_mixpanel_parallel.sandbox.poison import poisoned_lines
+from tap_mixpanel_parallel.sandbox.project import Project
+from tap_mixpanel_parallel.sandbox.server import Sandbox
+from tap_mixpanel_parallel.sandbox.shaping import Shaping
+
+__all__ = [
+    "Cut",
+    "Damage",
+    "Effect",
+    "Empty",
+    "ExportRequest",
+    "Fault",
+    "HalfLine",
+    "Limits",
+    "Line",
+    "Plain",
+    "Project",
+    "Redirect",
+    "Reset",
+    "Sandbox",
+    "Shaping",
+    "Stall",
+    "Status",
+    "TerminatedEarly",
+    "poisoned_lines",
+]

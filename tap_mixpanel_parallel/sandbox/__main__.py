@@ -1,0 +1,175 @@
+"""`python -m tap_mixpanel_parallel.sandbox`: the sandbox as a program."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tap_mixpanel_parallel.sandbox import Fault, Limits, Project, Sandbox, Shaping, faults
+
+_EXAMPLES = """\
+examples:
+  # A server to point a tap at: api_url http://127.0.0.1:8974/api/2.0
+  python -m tap_mixpanel_parallel.sandbox
+
+  # As far away as a real one, with 20,000 events a day
+  python -m tap_mixpanel_parallel.sandbox --events-per-day 20000 \\
+      --first-byte-seconds 1.5 --bytes-per-second 2000000
+
+  # Every window's first try is cut in the middle, and one request in ten fails
+  python -m tap_mixpanel_parallel.sandbox --fault cut,times=1,each_range \\
+      --fault status=500,probability=0.1
+
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until interrupted."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.verbose:
+        logging.basicConfig(level=logging.DEBUG, format="%(asctime)s %(message)s")
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        sandbox = _sandbox(options).start()
+    except (ValueError, KeyError, OSError) as error:
+        parser.error(str(error))
+    with sandbox:
+        if options.port_file:
+            options.port_file.write_text(str(sandbox.port))
+        username, secret = sandbox.auth
+        print(  # noqa: T201 - this is what the program is for
+            f"api_url={sandbox.url} service_account_username={username}"
+            f" service_account_secret={secret} project_id={sandbox.credentials.project_id}",
+            flush=True,
+        )
+        stop.wait()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    project, limits, shaping = Project(), Limits(), Shaping()
+    parser = argparse.ArgumentParser(
+        prog="python -m tap_mixpanel_parallel.sandbox",
+        description="A local server that behaves as Mixpanel's raw export API does, over a"
+        " deterministic synthetic project. It prints what to connect with, and serves until"
+        " Ctrl-C.",
+        epilog=_EXAMPLES + "faults, for --fault:\n" + _fault_help(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--port", type=int, default=8974, help="0 picks a free one (default: %(default)s)")
+    add("--port-file", type=Path, metavar="PATH", help="write the port into this file")
+    add("--verbose", action="store_true", help="log each request to stderr")
+
+    add = parser.add_argument_group("the project").add_argument
+    add("--seed", type=int, default=project.seed, help="another seed, another project")
+    add(
+        "--events-per-day",
+        type=int,
+        default=project.events_per_day,
+        metavar="N",
+        help="on average; weekends have fewer (default: %(default)s)",
+    )
+    add(
+        "--timezone",
+        default=project.timezone,
+        metavar="ZONE",
+        help="days are cut there and times are local, as for projects created before 2023",
+    )
+    add("--poison", action="store_true", help="add legal events that break software")
+    add(
+        "--as-of",
+        type=_moment,
+        metavar="ISO",
+        help="the time it is: 2025-06-01T12:00, UTC unless it says otherwise"
+        " (default: always the end of the current day)",
+    )
+
+    add = parser.add_argument_group("speed").add_argument
+    add("--first-byte-seconds", type=float, default=shaping.first_byte_seconds, metavar="S")
+    add(
+        "--first-byte-seconds-per-day",
+        type=float,
+        default=shaping.first_byte_seconds_per_day,
+        metavar="S",
+        help="further seconds for each day of the requested range",
+    )
+    add("--bytes-per-second", type=int, metavar="N", help="of body, for each connection")
+    add("--cache-bodies", action="store_true", help="serve a body again from memory")
+
+    add = parser.add_argument_group("limits").add_argument
+    add("--per-hour", type=int, default=limits.per_hour, metavar="N", help="(%(default)s)")
+    add("--per-second", type=int, default=limits.per_second, metavar="N", help="(%(default)s)")
+    add("--concurrent", type=int, default=limits.concurrent, metavar="N", help="(%(default)s)")
+    add("--retry-after", action="store_true", help="send Retry-After with a 429")
+    add("--no-limits", action="store_true", help="let everything in")
+    parser.add_argument(
+        "--fault", type=_fault, action="append", default=[], help="may be repeated; see below"
+    )
+    return parser
+
+
+def _fault(text: str) -> Fault:
+    try:
+        return Fault.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _fault_help() -> str:
+    """Give the description that the faults' module begins with."""
+    return (faults.__doc__ or "").partition("\n\n")[2]
+
+
+def _sandbox(options: argparse.Namespace) -> Sandbox:
+    """Make the sandbox that the options ask for.
+
+    Raises:
+        ValueError: Their values make no sense.
+    """
+    project = Project(
+        seed=options.seed,
+        events_per_day=options.events_per_day,
+        timezone=options.timezone,
+        poison=options.poison,
+    )
+    limits = Limits(
+        per_hour=options.per_hour,
+        per_second=options.per_second,
+        concurrent=options.concurrent,
+        retry_after=options.retry_after,
+    )
+    as_of: datetime | None = options.as_of
+    return Sandbox(
+        project,
+        port=options.port,
+        limits=None if options.no_limits else limits,
+        shaping=Shaping(
+            first_byte_seconds=options.first_byte_seconds,
+            first_byte_seconds_per_day=options.first_byte_seconds_per_day,
+            bytes_per_second=options.bytes_per_second,
+        ),
+        faults=options.fault,
+        as_of=None if as_of is None else lambda: as_of,
+        cache_bodies=options.cache_bodies,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

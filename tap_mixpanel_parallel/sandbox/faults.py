@@ -1,0 +1,193 @@
+r"""Faults on demand: what goes wrong, and when.
+
+A fault has a text form, for the command line and for tests:
+
+    status=500,times=2                              the first two requests fail
+    status=503,body=<h1>busy</h1>,content_type=text/html,retry_after=1
+    reset                                           before the headers
+    reset=1000                                      after 1000 bytes of the body
+    cut=1000,clean,days=2025-01-05..2025-01-11      requests that touch these days
+    stall=2.5,at=middle                             silent for a while; no number: for ever
+    damage=-8                                       the gzip checksum is wrong
+    plain                                           not compressed
+    empty                                           200 without a body
+    terminated_early,after_lines=10,probability=0.2,seed=7
+    terminated_early=export terminated early,after_lines=0
+    line={"error": "oops"},after_lines=3,times=1,each_range
+    half_line                                       the last line is cut
+    redirect=http://127.0.0.1/elsewhere
+
+A comma within a value is written `\,`. Positions may be negative (from the end) or `middle`,
+which is what most kinds do when none is given.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+from dataclasses import MISSING, dataclass, field, fields
+from datetime import date
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from tap_mixpanel_parallel.sandbox.effects import EFFECTS, Effect, Position
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tap_mixpanel_parallel.sandbox.query import Query
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that goes wrong with some requests.
+
+    Attributes:
+        effect: What goes wrong.
+        days: Only requests whose range touches this first to last day, both inclusive.
+        times: It happens this often at most; None is for ever.
+        after: The first so many matching requests are spared.
+        probability: Of the others, each is hit with this probability.
+        seed: The dice: the same seed hits the same matching requests.
+        each_range: Count `times` and `after` for each requested range on its own, so that
+            `times=1` breaks the first try for every window.
+    """
+
+    effect: Effect
+    days: tuple[date, date] | None = None
+    times: int | None = None
+    after: int = 0
+    probability: float = 1.0
+    seed: int = 1
+    each_range: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what can never happen."""
+        if not 0 <= self.probability <= 1:
+            raise ValueError(f"probability must be between 0 and 1: {self.probability}")
+        if self.after < 0 or (self.times is not None and self.times < 0):
+            raise ValueError("after and times must not be negative")
+        if self.days is not None and self.days[0] > self.days[1]:
+            raise ValueError(f"days end before they start: {self.days[0]}..{self.days[1]}")
+
+    @classmethod
+    def parse(cls, text: str) -> Fault:
+        """Read the text form; see the module's description.
+
+        Raises:
+            ValueError: The text is no fault; the message says why.
+        """
+        first, *rest = (part.replace("\\,", ",") for part in re.split(r"(?<!\\),", text))
+        name, *value = first.strip().split("=", 1)
+        kind = _KINDS.get(name)
+        if kind is None:
+            raise ValueError(f"unknown fault {name!r}; there are {', '.join(_KINDS)}")
+        what = {option.name: option.type for option in fields(kind)}
+        when = {option.name: option.type for option in fields(cls)[1:]}
+        arguments: dict[str, Any] = {}
+        if value:
+            if not what:
+                raise ValueError(f"fault {name!r} takes no value: {first!r}")
+            key = next(iter(what))
+            arguments[key] = _convert(key, what[key], value[0])
+        for part in rest:
+            key, separator, given = part.strip().partition("=")
+            if key not in what | when:
+                options = ", ".join([*what, *when])
+                raise ValueError(f"fault {name!r} has no option {key!r}; it has {options}")
+            arguments[key] = _convert(key, (what | when)[key], given if separator else None)
+        missing = [
+            option.name
+            for option in fields(kind)
+            if option.default is MISSING and option.name not in arguments
+        ]
+        if missing:
+            raise ValueError(f"fault {name!r} needs a value: {name}=...")
+        effect = kind(**{key: arguments.pop(key) for key in what if key in arguments})
+        return cls(effect, **arguments)
+
+    def touches(self, query: Query) -> bool:
+        """Tell whether the query's range overlaps the fault's days."""
+        return self.days is None or (
+            query.from_date <= self.days[1] and self.days[0] <= query.to_date
+        )
+
+
+@dataclass
+class _Count:
+    """How often a fault was asked, and how often it happened."""
+
+    asked: int = 0
+    happened: int = 0
+
+
+@dataclass
+class FaultPlan:
+    """Decides which requests go wrong. Threads share it."""
+
+    faults: Sequence[Fault] = ()
+    _counts: dict[object, _Count] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def draw(self, query: Query) -> Fault | None:
+        """Give the first fault that hits this request. Later ones do not see it then."""
+        with self._lock:
+            for number, fault in enumerate(self.faults):
+                if fault.touches(query) and self._hits(number, fault, query):
+                    return fault
+        return None
+
+    def _hits(self, number: int, fault: Fault, query: Query) -> bool:
+        scope = (query.from_date, query.to_date) if fault.each_range else None
+        count = self._counts.setdefault((number, scope), _Count())
+        asked = count.asked
+        count.asked += 1
+        if asked < fault.after or (fault.times is not None and count.happened >= fault.times):
+            return False
+        dice = random.Random(f"{fault.seed}:{scope}:{asked}")
+        if dice.random() >= fault.probability:
+            return False
+        count.happened += 1
+        return True
+
+
+_KINDS = {kind.name: kind for kind in EFFECTS}
+
+
+def _position(text: str) -> Position:
+    return "middle" if text == "middle" else int(text)
+
+
+def _days(text: str) -> tuple[date, date]:
+    first, _, last = text.partition("..")
+    return date.fromisoformat(first), date.fromisoformat(last or first)
+
+
+_CONVERTERS: dict[str, Callable[[str], object]] = {
+    "int": int,
+    "int | None": int,
+    "float": float,
+    "float | None": float,
+    "str": str,
+    "str | None": str,
+    "bytes": os.fsencode,
+    "bytes | None": os.fsencode,
+    "Position": _position,
+    "Position | None": _position,
+    "tuple[date, date] | None": _days,
+}
+
+
+def _convert(key: str, kind: Any, text: str | None) -> object:
+    """Read an option's value as its annotation says."""
+    if kind == "bool":
+        if text is not None:
+            raise ValueError(f"{key!r} is a flag and takes no value: {text!r}")
+        return True
+    if text is None:
+        raise ValueError(f"{key!r} needs a value: {key}=...")
+    try:
+        return _CONVERTERS[kind](text)
+    except ValueError as error:
+        raise ValueError(f"{key}={text}: {error}") from None

@@ -1,0 +1,204 @@
+"""The HTTP side of the sandbox: sockets, headers, chunks."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+import socketserver
+import struct
+import sys
+import threading
+from contextlib import suppress
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+from tap_mixpanel_parallel.sandbox.answers import Answer, RefusedError
+from tap_mixpanel_parallel.sandbox.effects import Ending, Pause
+from tap_mixpanel_parallel.sandbox.query import parsed_date
+from tap_mixpanel_parallel.sandbox.shaping import Throttle
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tap_mixpanel_parallel.sandbox.export import Backend, Export
+    from tap_mixpanel_parallel.sandbox.ledger import Visit
+
+PATH = "/api/2.0/export"
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_GZIP = re.compile(
+    r"(?:^|,)\s*gzip\s*(?:;\s*q=(?!0(?:\.0*)?\s*(?:,|$))[\d.]+\s*)?(?:,|$)", re.IGNORECASE
+)
+
+logger = logging.getLogger("tap_mixpanel_parallel.sandbox")
+
+
+class _BrokenOffError(Exception):
+    """The answer ends here: a fault says so, or the sandbox stops."""
+
+
+class Server(ThreadingHTTPServer):
+    """A threading server that stops at once, whatever its connections are doing."""
+
+    daemon_threads = True
+    request_queue_size = 256
+
+    def __init__(self, port: int, backend: Backend) -> None:
+        """Listen on the loopback interface; port 0 picks a free one."""
+        self.backend = backend
+        self._stopping = threading.Event()
+        self._connections: set[socket.socket] = set()
+        self._changed = threading.Condition()
+        super().__init__(("127.0.0.1", port), Handler)
+
+    def server_bind(self) -> None:
+        """Bind, without the base class's DNS query for the host's name."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
+
+    def stop(self) -> None:
+        """Close every connection and wait for their threads to notice."""
+        self._stopping.set()
+        self.shutdown()
+        with self._changed:
+            for connection in self._connections:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+            self._changed.wait_for(lambda: not self._connections, timeout=5)
+        self.server_close()
+
+    def sleep(self, seconds: float | None) -> None:
+        """Sleep, or, with None, until the server stops."""
+        if (seconds is None or seconds > 0) and self._stopping.wait(seconds):
+            raise _BrokenOffError
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Remember the connection."""
+        with self._changed:
+            self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Forget the connection."""
+        super().shutdown_request(request)
+        with self._changed:
+            self._connections.discard(request)
+            self._changed.notify_all()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Report a defect of the sandbox, but not a client that went away."""
+        del request
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            logger.error("The sandbox failed to answer %s", client_address, exc_info=error)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers the requests of one connection."""
+
+    protocol_version = "HTTP/1.1"
+    server_version = "mixpanel-sandbox"
+    disable_nagle_algorithm = True
+    server: Server
+
+    def do_GET(self) -> None:
+        """Answer an export, and 404 for anything else."""
+        path, _, query = self.path.partition("?")
+        if path != PATH:
+            self._send(Answer.error(404, f"No such endpoint: {path}"))
+            return
+        parameters = dict(parse_qsl(query, keep_blank_values=True))
+        visit = self.server.backend.ledger.arrive(
+            parsed_date(parameters.get("from_date")), parsed_date(parameters.get("to_date"))
+        )
+        try:
+            self._export(parameters, visit)
+        except RefusedError as refused:
+            self._answer(refused.answer, visit)
+        except (_BrokenOffError, OSError):
+            self.close_connection = True
+        finally:
+            visit.close(complete=False)
+
+    def _other_method(self) -> None:
+        self.close_connection = True  # there may be a body, which nobody reads
+        self._send(Answer.error(405, f"Method not allowed: {self.command}"))
+
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = _other_method  # noqa: N815
+
+    def _export(self, parameters: Mapping[str, str], visit: Visit) -> None:
+        gzip = _GZIP.search(self.headers.get("Accept-Encoding", "")) is not None
+        authorization = self.headers.get("Authorization")
+        export = self.server.backend.export(parameters, authorization, visit, gzip=gzip)
+        self.server.sleep(export.delay)
+        if export.instead is None:
+            self._stream(export, visit)
+        elif isinstance(export.instead, Answer):
+            self._answer(export.instead, visit)
+        else:
+            self._break_off(export.instead, visit)
+
+    def _stream(self, export: Export, visit: Visit) -> None:
+        """Send the headers, then the body in chunks."""
+        throttle = Throttle(export.bytes_per_second, self.server.sleep)
+        visit.status, visit.gzip = 200, export.body.gzip
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain")
+        self.send_header("Transfer-Encoding", "chunked")
+        if export.body.gzip:
+            self.send_header("Content-Encoding", "gzip")
+        self.end_headers()
+        for step in export.body.steps():
+            visit.events = export.body.events
+            if isinstance(step, Pause):
+                self.server.sleep(step.seconds)
+            elif isinstance(step, Ending):
+                self._break_off(step, visit)
+            else:
+                for piece in throttle.slices(step):
+                    self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+                    visit.bytes_sent += len(piece)
+        visit.events = export.body.events
+        visit.close(complete=True)
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _break_off(self, ending: Ending, visit: Visit) -> None:
+        """Close the connection, or have the kernel reset it."""
+        visit.close(complete=False)
+        if ending is Ending.RESET:
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            # Closing the socket object would wait for the files made of it, and first shut down
+            # its writing side in good order: the descriptor itself has to go.
+            os.close(self.connection.detach())
+        raise _BrokenOffError
+
+    def _answer(self, answer: Answer, visit: Visit) -> None:
+        visit.status, visit.bytes_sent = answer.status, len(answer.body)
+        visit.close(complete=True)
+        self._send(answer)
+
+    def _send(self, answer: Answer) -> None:
+        """Send an answer of known length."""
+        self.send_response(answer.status)
+        if answer.body:
+            self.send_header("Content-Type", answer.content_type)
+        self.send_header("Content-Length", str(len(answer.body)))
+        for name, value in answer.headers:
+            self.send_header(name, value)
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(answer.body)
+
+    def send_response(self, code: int, message: str | None = None) -> None:
+        """Begin the headers; any status has a reason, also one that nobody knows."""
+        known = code in HTTPStatus._value2member_map_
+        super().send_response(code, message or (None if known else "Unknown"))
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """Log for those who want to know only."""
+        logger.debug(format, *args)

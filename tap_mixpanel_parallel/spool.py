@@ -1,0 +1,70 @@
+"""The folder where windows wait on disk: one for each run, gone with it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+from tap_mixpanel_parallel.exceptions import SpoolError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_PREFIX: Final = "tap-mixpanel-parallel-"
+_LOCK: Final = "lock"
+
+
+class Spool:
+    """A run's folder. Context manager: entering sweeps what killed runs left behind.
+
+    A run holds a lock in its folder, and the kernel lets it go however the run ends: a
+    folder whose lock is free belongs to nobody.
+    """
+
+    def __init__(self, parent: Path) -> None:
+        """Keep the run's folder in `parent`."""
+        self._parent = parent
+        self.path = parent
+
+    def __enter__(self) -> Self:
+        """Make the folder.
+
+        Raises:
+            SpoolError: If it can't be made.
+        """
+        self._sweep()
+        try:
+            self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._parent))
+            self._lock = (self.path / _LOCK).open("w")
+        except OSError as error:
+            raise spool_error(self._parent, error) from None
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Remove the folder with all that is in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        self._lock.close()
+
+    def _sweep(self) -> None:
+        for folder in self._parent.glob(f"{_PREFIX}*"):
+            with contextlib.suppress(OSError), (folder / _LOCK).open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def spool_error(path: Path, error: OSError) -> SpoolError:
+    """What to tell a person when `path` can't be written."""
+    return SpoolError(
+        f"spool_dir: {path} can't be written ({error.strerror or error}); "
+        "free some space there, or set spool_dir to a folder with more"
+    )

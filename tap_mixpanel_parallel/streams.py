@@ -1,0 +1,260 @@
+"""The stream `events`: its schema, and how a run's messages leave through the SDK."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Final
+
+from singer_sdk import Stream
+from singer_sdk import typing as th
+from singer_sdk.helpers.conform import TypeConformanceLevel
+from singer_sdk.mapper import SameRecordTransform
+from singer_sdk.singerlib.encoding.simple import StateMessage
+from singer_sdk.singerlib.json import deserialize_json
+
+from tap_mixpanel_parallel.auth import Credentials
+from tap_mixpanel_parallel.client import ExportClient
+from tap_mixpanel_parallel.config_schema import API_URLS, SANDBOX
+from tap_mixpanel_parallel.exceptions import ExportFailedError, TerminatedError
+from tap_mixpanel_parallel.export import Export
+from tap_mixpanel_parallel.messages import Encode, fast_encoder
+from tap_mixpanel_parallel.spool import Spool
+from tap_mixpanel_parallel.state import ExportState, check_fits
+from tap_mixpanel_parallel.windows import Window, count_days
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from tap_mixpanel_parallel.events import EventRecord
+    from tap_mixpanel_parallel.progress import ParallelFetchResult
+    from tap_mixpanel_parallel.settings import Settings
+    from tap_mixpanel_parallel.tap import TapMixpanelParallel
+
+STREAM: Final = "events"
+
+
+def events_schema(properties_format: str) -> dict[str, Any]:
+    """The JSON schema of the stream.
+
+    Args:
+        properties_format: `object` or `string`. A string is JSON text, and `object` stays
+            in its type so that loaders keep a JSON column for it.
+    """
+    types = ["object", "null"] if properties_format == "object" else ["object", "string", "null"]
+    return th.PropertiesList(
+        th.Property(
+            "event_id",
+            th.StringType(nullable=False),
+            required=True,
+            description="MD5 over event, sent id, time in milliseconds and $insert_id, "
+            "joined by U+001F",
+        ),
+        th.Property("event", th.StringType, description="The event's name"),
+        th.Property("time", th.DateTimeType, description="When it happened, in UTC"),
+        th.Property("distinct_id", th.StringType, description="The user, as known today"),
+        th.Property("insert_id", th.StringType, description="$insert_id"),
+        th.Property("processed_at", th.DateTimeType, description="When Mixpanel took it in, UTC"),
+        th.Property(
+            "properties",
+            th.CustomType({"type": types}),
+            description="Every property, as Mixpanel exports it",
+        ),
+    ).to_dict()
+
+
+class EventsStream(Stream):
+    """All events of a project.
+
+    Attributes:
+        result: The outcome of the last `sync`; None before it.
+    """
+
+    # Records are built to the schema; conforming them once more would only cost time.
+    TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE
+
+    def __init__(self, tap: TapMixpanelParallel) -> None:
+        """Make the stream of a tap."""
+        properties_format = str(tap.config.get("properties_format", "object"))
+        super().__init__(tap, schema=events_schema(properties_format), name=STREAM)
+        self.primary_keys = ["event_id"]
+        self.replication_key = "time"
+        self.result: ParallelFetchResult | None = None
+        self._mixpanel = tap
+        self._export: Export | None = None
+
+    def get_records(self, context: Mapping[str, Any] | None) -> Iterable[dict[str, Any]]:
+        """Not used: windows arrive concurrently, so the stream has a `sync` of its own."""
+        raise NotImplementedError
+
+    # The SDK's own `sync` reads partitions one after another, keeps a bookmark that knows
+    # one position only, and logs every error as unhandled.
+    def sync(self, context: Mapping[str, Any] | None = None) -> None:  # type: ignore[misc]  # noqa: ARG002
+        """Fetch, emit and checkpoint everything that is left to do.
+
+        Raises:
+            ExportFailedError: If windows failed and `on_failed_window` is `fail`, or if
+                all failed.
+            TerminatedError: If a signal asked to stop.
+            TapError: If the run can't go on.
+        """
+        settings = self._mixpanel.settings
+        for warning in settings.warnings:
+            self.logger.warning(warning)
+        export = Export(
+            settings,
+            self._saved_state(settings),
+            self,
+            clock=self._mixpanel.clock,
+            logger=self.logger,
+        )
+        self._write_schema_message()
+        self._export = export
+        with ExitStack() as stack:
+            stack.callback(self._end)
+            client = self._client(settings, stack)
+            spool = stack.enter_context(Spool(settings.spool_dir))
+            if self.ABORT_AT_RECORD_COUNT is not None:
+                export.sample(client, spool, limit=self.ABORT_AT_RECORD_COUNT)
+                return
+            windows = export.plan()
+            self._announce(settings, windows)
+            try:
+                self.result = export.run(
+                    windows, client, spool, on_batch_complete=self._mixpanel.on_batch_complete
+                )
+            except TerminatedError:
+                self._mixpanel.writer.write_last(StateMessage(value=self._mixpanel.state))
+                raise
+        self._judge(settings, self.result)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether `sync` is under way."""
+        return self._export is not None
+
+    def wake(self) -> None:
+        """Look up from waiting for windows; safe in a signal handler."""
+        if self._export is not None:
+            self._export.wake()
+
+    def encoder(self, time_extracted: datetime) -> Encode:
+        """How the records of a window become messages.
+
+        The SDK's way is needed only where it changes a record: by stream maps, flattening
+        or deselected fields. Both ways give the same messages.
+        """
+        if self._is_unchanged():
+            return fast_encoder(self.name, time_extracted.isoformat())
+        return lambda records: b"".join(self._sdk_lines(records, time_extracted))
+
+    def emit(self, lines: bytes) -> None:
+        """Pass on whole lines of messages."""
+        self._mixpanel.writer.write_lines(lines)
+
+    def checkpoint(self, state: ExportState) -> None:
+        """Pass on the state: what was emitted before is what it says."""
+        self._mixpanel.state.setdefault("bookmarks", {})[self.name] = state.to_bookmark()
+        # Not through the SDK's state writer: it keeps a state that repeats to itself.
+        self._mixpanel.writer.write_message(StateMessage(value=self._mixpanel.state))
+
+    def check(self) -> None:
+        """Raise if the run should end: by a signal, or since nobody reads."""
+        self._mixpanel.writer.check()
+
+    def _end(self) -> None:
+        self._export = None
+
+    def _is_unchanged(self) -> bool:
+        """Whether the SDK would pass every record on as it is."""
+        maps = self.stream_maps
+        return (
+            len(maps) == 1
+            and type(maps[0]) is SameRecordTransform
+            and not maps[0].flattening_enabled
+            and all(self.mask[("properties", name)] for name in self.schema["properties"])
+        )
+
+    def _sdk_lines(self, records: list[EventRecord], time_extracted: datetime) -> Iterable[bytes]:
+        as_text = self._mixpanel.settings.properties_format == "string"
+        for record in records:
+            fields = {name: getattr(record, name) for name in record.__struct_fields__}
+            if not as_text:
+                fields["properties"] = deserialize_json(bytes(fields["properties"]))
+            for message in self._generate_record_messages(fields):
+                message.time_extracted = time_extracted
+                yield self._mixpanel.writer.line(message)
+
+    def _saved_state(self, settings: Settings) -> ExportState:
+        bookmark = self._mixpanel.state.get("bookmarks", {}).get(self.name)
+        state = ExportState.from_bookmark(bookmark)
+        check_fits(state, selection=settings.selection, today=settings.today)
+        return ExportState(state.loaded, state.failed, state.refreshed_on, settings.selection)
+
+    def _client(self, settings: Settings, stack: ExitStack) -> ExportClient:
+        """The client of the region; for the sandbox, after starting it."""
+        credentials = settings.credentials
+        url = settings.api_url or API_URLS.get(settings.region)
+        if settings.region == SANDBOX and (url is None or credentials is None):
+            from tap_mixpanel_parallel.sandbox import Project, Sandbox  # noqa: PLC0415 - rarely needed
+
+            sandbox = Sandbox(Project(timezone=settings.project_timezone.key))
+            account = sandbox.credentials
+            credentials = Credentials(account.username, account.secret, account.project_id)
+            url = url or stack.enter_context(sandbox).url
+        if url is None or credentials is None:
+            raise ValueError("only the sandbox runs without a URL and credentials")
+        return ExportClient(
+            url,
+            credentials,
+            events=settings.events,
+            where=settings.where,
+            timeout=settings.request_timeout,
+        )
+
+    def _announce(self, settings: Settings, windows: Sequence[Window]) -> None:
+        """Say what the run will do, and whether the hourly limit stretches it."""
+        if not windows:
+            self.logger.info("%s: every day is loaded, nothing to fetch", settings.wanted)
+            return
+        self.logger.info(
+            "%s: %d days to fetch in %d windows of up to %d days, %s",
+            settings.wanted,
+            count_days(windows),
+            len(windows),
+            max(map(len, windows)),
+            f"{settings.concurrency} at once" if settings.parallel else "one after another",
+        )
+        if len(windows) > settings.requests_per_hour:
+            fitting = next(
+                (
+                    f"window_days: {longest} would fit in one hour"
+                    for longest in range(settings.window_days + 1, count_days(windows) + 1)
+                    if len(settings.plan(windows, longest)) <= settings.requests_per_hour
+                ),
+                "fewer workers or fewer days would fit in one hour",
+            )
+            self.logger.warning(
+                "%d requests are needed and %d are allowed in an hour: it takes over %d h; %s",
+                len(windows),
+                settings.requests_per_hour,
+                (len(windows) - 1) // settings.requests_per_hour,
+                fitting,
+            )
+
+    @staticmethod
+    def _judge(settings: Settings, result: ParallelFetchResult) -> None:
+        """Fail the run if it did not do what it was to do."""
+        failed = len(result.failed)
+        if failed and failed == len(result.batches):
+            raise ExportFailedError(
+                f"no data was retrieved: all {failed} windows failed, "
+                f"the first with: {result.failed[0].error}",
+                result,
+            )
+        if failed and settings.on_failed_window == "fail":
+            raise ExportFailedError(
+                f"{failed} of {len(result.batches)} windows failed and are not loaded; "
+                "run again with this state to read only them",
+                result,
+            )
