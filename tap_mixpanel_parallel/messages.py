@@ -13,7 +13,7 @@ from gzip import BadGzipFile
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from isal import igzip
-from isal.isal_zlib import error as IsalError  # noqa: N812 - it is a class
+from isal.igzip_lib import IsalError
 from msgspec import Struct
 from msgspec.json import Encoder
 
