@@ -504,7 +504,7 @@ class TestCommandLine:
         arguments += ["--as-of=2025-06-01T12:00", "--fault=status=500,times=1"]
         command = [sys.executable, "-m", "tap_mixpanel_parallel.sandbox", *arguments]
         environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
-        with subprocess.Popen(  # noqa: S603 - our own program
+        with subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, env=environment
         ) as process:
             assert process.stdout is not None
