@@ -1,0 +1,46 @@
+PYTHON ?= python3
+BIN := .venv/bin
+# Meltano keeps its own installs here too, so nothing outside the clone is touched.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: demo test lint unit bench campaign clean
+
+# Loads 90 days of the sandbox project into DuckDB, and compares.
+demo: .venv/demo
+	mkdir -p output
+	meltano run tap-mixpanel-parallel target-duckdb
+	python demo/report.py
+
+# Everything that CI runs.
+test: lint unit
+
+lint: .venv/test
+	ruff check .
+	ruff format --check .
+	mypy .
+
+unit: .venv/test
+	python -m pytest
+
+# Measures; QUICK=1 scales every time and amount down tenfold.
+bench: .venv/test
+	python -m benchmarks $(if $(QUICK),--quick)
+
+# Hundreds of random runs with faults and kills, each checked to the last event.
+campaign: .venv/test
+	python -m tests.campaign $(CAMPAIGN)
+
+clean:
+	rm -rf .venv .meltano output .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0]) if not (3, 11) <= sys.version_info[:2] <= (3, 13) else None'
+	$(PYTHON) -m venv .venv
+
+.venv/demo: pyproject.toml | .venv/bin/python
+	python -m pip install --quiet --editable '.[duckdb,meltano]'
+	touch $@
+
+.venv/test: pyproject.toml | .venv/bin/python
+	python -m pip install --quiet --editable '.[duckdb,lint,meltano,test]'
+	touch $@ .venv/demo
