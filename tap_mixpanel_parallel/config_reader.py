@@ -162,6 +162,21 @@ class ConfigReader:
             return self._range(first, end, today)
         return Window(today, today)
 
+    def days(self, name: str, today: date) -> Window | None:
+        """A day, or a range of days up to today."""
+        value = self.text(name)
+        if value is None:
+            return None
+        try:
+            first, _, last = value.partition("..")
+            window = Window.parse(first, last or first)
+        except ValueError:
+            window = None
+        if window is None or window.last > today:
+            remedy = f"is no range of days up to {today}; give e.g. 2025-01-05..2025-01-11"
+            self._problem(name, value, remedy)
+        return window
+
     def _range(self, first: date, end: date, today: date) -> Window:
         if first > today:
             remedy = f"lies in the future; give a day up to today, {today} in the project's zone"

@@ -119,6 +119,13 @@ _SETTINGS: Final = th.PropertiesList(
         description="Days before today that every run reads again, for late events.",
     ),
     th.Property(
+        "replay",
+        th.StringType,
+        title="Replay",
+        description="Days to read again in this run though they are loaded, e.g. "
+        "`2025-01-05..2025-01-11`. On the command line: `--replay`.",
+    ),
+    th.Property(
         "events",
         th.ArrayType(th.StringType),
         title="Events",

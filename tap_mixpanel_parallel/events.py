@@ -112,10 +112,15 @@ class EventReader:
             zone: The zone in which the project stores times.
             properties_as_text: Whether `properties` becomes a string of JSON.
         """
+        self._zone = zone
         self._local = LocalTime(zone)
         self._processed = LocalTime(UTC)
         self._properties_as_text = properties_as_text
         self._identical: Counter[bytes] = Counter()
+
+    def restart(self) -> EventReader:
+        """A reader to begin the window again with."""
+        return EventReader(self._zone, properties_as_text=self._properties_as_text)
 
     def read(self, line: bytes, number: int) -> EventRecord:
         """Turn a line into a record.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final, Protocol
 
 from tap_mixpanel_parallel.events import EventReader
@@ -15,7 +17,7 @@ from tap_mixpanel_parallel.windows import Window
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -33,6 +35,10 @@ _LOOK_UP_SECONDS: Final = 0.5
 _COPY: Final = 1 << 20
 _LONGEST_ERROR: Final = 400
 """Characters of an error that the state keeps."""
+
+
+Watch = Callable[[Fetcher, Reporter], AbstractContextManager[None]]
+"""Shows what is under way and what has ended."""
 
 
 class Emitter(Protocol):
@@ -79,15 +85,6 @@ class Export:
         self._logger = logger
         self._fetcher: Fetcher | None = None
 
-    def plan(self) -> list[Window]:
-        """What is left to do, as windows."""
-        days = self.state.remaining(
-            self._settings.wanted,
-            today=self._settings.today,
-            lookback_days=self._settings.lookback_days,
-        )
-        return self._settings.plan(days)
-
     def run(
         self,
         windows: Sequence[Window],
@@ -95,6 +92,7 @@ class Export:
         spool: Spool,
         *,
         on_batch_complete: Callable[[BatchProgress], None] | None = None,
+        watch: Watch = lambda *_: nullcontext(),
     ) -> ParallelFetchResult:
         """Fetch the windows, and emit and checkpoint each as it arrives.
 
@@ -103,6 +101,7 @@ class Export:
             client: Makes the requests.
             spool: Where windows wait.
             on_batch_complete: Called as each window ends.
+            watch: Shows the run while it goes on.
 
         Returns:
             What was loaded and what failed.
@@ -116,7 +115,7 @@ class Export:
             clock=self._clock.monotonic,
             on_batch_complete=on_batch_complete,
         )
-        with self._fetch(windows, client, spool) as fetcher:
+        with self._fetch(windows, client, spool) as fetcher, watch(fetcher, reporter):
             while not fetcher.is_done:
                 self._emitter.check()
                 outcome = fetcher.next(timeout=_LOOK_UP_SECONDS)
@@ -248,6 +247,7 @@ class Export:
             ),
             encode=self._emitter.encoder(download.received_at),
             tolerant=tolerant,
+            deduplicate=settings.deduplicate,
             check=self._emitter.check,
         )
 

@@ -40,6 +40,8 @@ class Task:
         window: Its days.
         attempts: How often it has been requested.
         started: When its first request began; seconds of the fetcher's clock.
+        requested: When the current request began.
+        received: Bytes of the current request so far.
         rejected: Why the last body was not taken, until the next attempt.
         malformed: The lines of the last body that were no events, where that is counted.
     """
@@ -47,6 +49,8 @@ class Task:
     window: Window
     attempts: int = 0
     started: float = 0.0
+    requested: float = 0.0
+    received: int = 0
     rejected: AttemptError | None = None
     malformed: frozenset[bytes] = frozenset()
 
@@ -135,6 +139,7 @@ class Fetcher:
         self._unsettled = len(self._waiting)
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
+        self._active: set[Task] = set()
         self._stop = threading.Event()
         self._workers = min(workers, len(self._waiting))
 
@@ -157,6 +162,11 @@ class Fetcher:
     def is_done(self) -> bool:
         """Whether every window is settled."""
         return self._unsettled == 0
+
+    @property
+    def active(self) -> list[Task]:
+        """The tasks whose requests are under way."""
+        return list(self._active)
 
     def next(self, timeout: float) -> Outcome | None:
         """The next outcome.
@@ -226,13 +236,22 @@ class Fetcher:
         if self._stop.is_set():
             raise _Stopped
         task.attempts += 1
-        task.started = task.started or self._clock()
+        task.received = 0
+        task.requested = self._clock()
+        task.started = task.started or task.requested
         path = self._folder / f"{task.window}.{task.attempts}.body"
+
+        def count(size: int) -> None:
+            task.received += size
+
+        self._active.add(task)
         try:
-            return self._client.download(task.window, path, limit=self._event_limit)
+            return self._client.download(task.window, path, limit=self._event_limit, on_bytes=count)
         except TapError:
             path.unlink(missing_ok=True)
             raise
+        finally:
+            self._active.discard(task)
 
     def _sleep(self, seconds: float) -> None:
         if self._stop.wait(seconds):

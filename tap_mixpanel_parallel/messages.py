@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from gzip import BadGzipFile
+from itertools import chain
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from isal import igzip
@@ -17,6 +18,7 @@ from isal.igzip_lib import IsalError
 from msgspec import Struct
 from msgspec.json import Encoder
 
+from tap_mixpanel_parallel.duplicates import find_repeated
 from tap_mixpanel_parallel.events import EventReader, EventRecord
 from tap_mixpanel_parallel.exceptions import IncompleteExportError, MalformedLineError
 from tap_mixpanel_parallel.spool import spool_error
@@ -89,6 +91,7 @@ def prepare(
     reader: EventReader,
     encode: Encode,
     tolerant: bool = False,
+    deduplicate: bool = False,
     check: Callable[[], None] = lambda: None,
 ) -> Prepared:
     """Turn a body into a file of messages.
@@ -100,6 +103,7 @@ def prepare(
         encode: Turns records into messages.
         tolerant: Whether lines that are no events are left out instead of an error. A
             half line at the end always is one, since the export went on behind it.
+        deduplicate: Whether only the latest of several lines of one event is taken.
         check: Called now and then; what it raises ends the work.
 
     Raises:
@@ -107,25 +111,23 @@ def prepare(
         MalformedLineError: If a line is no event.
         SpoolError: If the file can't be written.
     """
-    number = events = 0
+
+    def read(malformed: list[MalformedLineError]) -> Iterator[list[EventRecord]]:
+        return read_records(download, reader.restart(), malformed if tolerant else None, check)
+
+    repeated: frozenset[int] = frozenset()
+    if deduplicate:
+        repeated = find_repeated(lambda: chain.from_iterable(read([])))
     malformed: list[MalformedLineError] = []
+    ordinal = events = 0
     try:
         with path.open("wb") as file:
-            for block in read_blocks(download):
-                check()
-                records = []
-                for line in block.lines:
-                    number += 1
-                    try:
-                        if not block.is_utf8:
-                            _check_utf8(line, number)
-                        records.append(reader.read(line, number))
-                    except MalformedLineError as error:
-                        if line.isspace() or not line:
-                            continue
-                        if not tolerant or block.is_end or len(malformed) == _MOST_MALFORMED:
-                            raise
-                        malformed.append(error)
+            for block in read(malformed):
+                records = block
+                if repeated:
+                    numbered = enumerate(block, ordinal)
+                    records = [record for number, record in numbered if number not in repeated]
+                    ordinal += len(block)
                 events += len(records)
                 file.write(encode(records))
     except OSError as error:
@@ -133,6 +135,43 @@ def prepare(
     if malformed and not events:
         raise malformed[0]
     return Prepared(path, events, tuple(malformed))
+
+
+def read_records(
+    download: Download,
+    reader: EventReader,
+    malformed: list[MalformedLineError] | None,
+    check: Callable[[], None],
+) -> Iterator[list[EventRecord]]:
+    """The records of a body, a few hundred at a time.
+
+    Args:
+        download: The body.
+        reader: Turns lines into records.
+        malformed: Takes the lines that are no events; None makes such a line an error.
+        check: Called now and then; what it raises ends the work.
+
+    Raises:
+        IncompleteExportError: If the body is damaged, or ends before the export does.
+        MalformedLineError: If a line is no event.
+    """
+    number = 0
+    for block in read_blocks(download):
+        check()
+        records = []
+        for line in block.lines:
+            number += 1
+            try:
+                if not block.is_utf8:
+                    _check_utf8(line, number)
+                records.append(reader.read(line, number))
+            except MalformedLineError as error:
+                if line.isspace() or not line:
+                    continue
+                if malformed is None or block.is_end or len(malformed) == _MOST_MALFORMED:
+                    raise
+                malformed.append(error)
+        yield records
 
 
 def fast_encoder(stream: str, time_extracted: str) -> Encode:

@@ -5,11 +5,11 @@ A *batch* is one window; the names are those that callers of parallel exports kn
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
-    import logging
     from collections.abc import Callable
 
     from tap_mixpanel_parallel.windows import Window
@@ -113,7 +113,13 @@ class ParallelFetchResult:
 
 
 class Reporter:
-    """Counts a run's windows as they end, and tells of each."""
+    """Counts a run's windows as they end, and tells of each.
+
+    Attributes:
+        total: Windows of the run.
+        batches: Those that have ended.
+        quiet: Whether loaded windows get no line of their own, since a display shows them.
+    """
 
     def __init__(
         self,
@@ -131,22 +137,44 @@ class Reporter:
             clock: Seconds that only ever grow.
             on_batch_complete: Called as each window ends.
         """
+        self.total = total
+        self.batches: list[BatchResult] = []
+        self.quiet = False
         self._logger = logger
-        self._total = total
         self._clock = clock
         self._started = clock()
         self._callback = on_batch_complete
-        self._batches: list[BatchResult] = []
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the run began."""
+        return self._clock() - self._started
+
+    @property
+    def events(self) -> int:
+        """The events emitted so far."""
+        return sum(batch.events for batch in self.batches)
+
+    @property
+    def seconds_left(self) -> float:
+        """An estimate from the pace so far."""
+        completed = len(self.batches)
+        return self.elapsed / completed * (self.total - completed) if completed else 0.0
+
+    @property
+    def time_left(self) -> str:
+        """The estimate for people."""
+        if len(self.batches) == self.total:
+            return "done"
+        return f"about {format_seconds(self.seconds_left)} left" if self.batches else "time left: ?"
 
     def batch(self, result: BatchResult) -> None:
         """Tell that a window has ended."""
-        self._batches.append(result)
-        completed = len(self._batches)
-        elapsed = self._clock() - self._started
-        left = elapsed / completed * (self._total - completed)
-        progress = BatchProgress(result, completed, self._total, left)
+        self.batches.append(result)
+        completed = len(self.batches)
         if result.success:
-            self._logger.info(
+            self._logger.log(
+                logging.DEBUG if self.quiet else logging.INFO,
                 "%s loaded: %s events, %s in %s%s (%d of %d, %s)",
                 result.window,
                 f"{result.events:,}",
@@ -154,34 +182,37 @@ class Reporter:
                 format_seconds(result.seconds),
                 f", {result.quarantined} lines quarantined" if result.quarantined else "",
                 completed,
-                self._total,
-                "done" if completed == self._total else f"about {format_seconds(left)} left",
+                self.total,
+                self.time_left,
             )
         else:
             self._logger.error(
-                "%s failed after %d of its attempts: %s (%d of %d)",
+                "%s failed after %d %s: %s (%d of %d)",
                 result.window,
                 result.attempts,
+                "attempt" if result.attempts == 1 else "attempts",
                 result.error,
                 completed,
-                self._total,
+                self.total,
             )
         if self._callback is not None:
-            self._callback(progress)
+            self._callback(BatchProgress(result, completed, self.total, self.seconds_left))
 
     def finish(self) -> ParallelFetchResult:
         """Sum the run up, with a table of what failed."""
-        seconds = self._clock() - self._started
-        result = ParallelFetchResult(tuple(self._batches), seconds)
+        seconds = self.elapsed
+        result = ParallelFetchResult(tuple(self.batches), seconds)
         loaded = len(result.batches) - len(result.failed)
         self._logger.info(
             "%d of %d windows loaded: %s events, %s in %s",
             loaded,
-            self._total,
+            self.total,
             f"{result.total_events:,}",
             format_bytes(sum(b.size for b in result.batches)),
             format_seconds(seconds),
         )
+        if quarantined := sum(b.quarantined for b in result.batches):
+            self._logger.warning("%d lines are quarantined and not loaded", quarantined)
         if result.failed:
             rows = [("from_date", "to_date", "attempts", "reason")] + [
                 (str(b.window.first), str(b.window.last), str(b.attempts), b.error or "")
@@ -191,7 +222,7 @@ class Reporter:
             self._logger.error(
                 "%d of %d windows failed; the next run with this state reads them again:\n%s",
                 len(result.failed),
-                self._total,
+                self.total,
                 table,
             )
         return result

@@ -30,6 +30,7 @@ class Settings:
     Attributes:
         credentials: None in the sandbox, which brings its own.
         wanted: The days from `start_date` to `end_date`.
+        replay: Days to read again in this run, wanted or not.
         today: The project's current day as the run starts.
     """
 
@@ -38,6 +39,7 @@ class Settings:
     credentials: Credentials | None
     project_id: str | None
     wanted: Window
+    replay: Window | None
     today: date
     project_timezone: ZoneInfo
     parallel: bool
@@ -121,6 +123,7 @@ class Settings:
             credentials=reader.credentials(region, project_id),
             project_id=project_id,
             wanted=reader.wanted(current),
+            replay=reader.days("replay", current),
             today=current,
             project_timezone=zone,
             parallel=parallel,

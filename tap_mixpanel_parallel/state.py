@@ -115,10 +115,25 @@ class ExportState:
         base = min(today, self.refreshed_on or today)
         return (Window(base - timedelta(days=lookback_days), today - timedelta(days=1)),)
 
-    def remaining(self, wanted: Window, *, today: date, lookback_days: int) -> tuple[Window, ...]:
-        """What a run has to read: wanted days that are not loaded, plus the look-back."""
+    def remaining(
+        self, wanted: Window, *, today: date, lookback_days: int, replay: Window | None = None
+    ) -> tuple[Window, ...]:
+        """What a run has to read.
+
+        Args:
+            wanted: The days that are to be loaded.
+            today: The project's current day.
+            lookback_days: Days before today to read again for late events.
+            replay: Days to read again, wanted or not.
+        """
         lookback = self.lookback(today=today, lookback_days=lookback_days)
-        return merge([*subtract([wanted], self.loaded), *intersect([wanted], lookback)])
+        return merge(
+            [
+                *subtract([wanted], self.loaded),
+                *intersect([wanted], lookback),
+                *([replay] if replay else []),
+            ]
+        )
 
     def to_bookmark(self) -> Bookmark:
         """The Singer bookmark that holds this state."""
@@ -171,6 +186,29 @@ class ExportState:
             refreshed_on=None if refreshed_on is None else _read_day(refreshed_on),
             selection=selection,
         )
+
+
+def read_state(content: object, stream: str) -> ExportState:
+    """A stream's state, from a Singer state, or from what `meltano state get` prints.
+
+    Raises:
+        StateError: If it is of another shape, makes no sense, or is of another tap.
+    """
+    if isinstance(content, Mapping) and "singer_state" in content:
+        content = content["singer_state"]
+    if not isinstance(content, Mapping):
+        raise _nonsense(f"it is {content!r}, not an object")
+    bookmarks = content.get("bookmarks", {})
+    if not isinstance(bookmarks, Mapping):
+        raise _nonsense(f"'bookmarks' is {bookmarks!r}, not an object")
+    if content and "bookmarks" not in content:
+        raise _nonsense(f"it has no 'bookmarks' but {', '.join(sorted(map(str, content)))}")
+    if bookmarks and stream not in bookmarks:
+        raise _nonsense(
+            f"it knows no stream {stream!r} but {', '.join(sorted(map(str, bookmarks)))}, "
+            "so it is of another tap"
+        )
+    return ExportState.from_bookmark(bookmarks.get(stream))
 
 
 def check_fits(state: ExportState, *, selection: Mapping[str, Any], today: date) -> None:

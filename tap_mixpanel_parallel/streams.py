@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from singer_sdk import Stream
 from singer_sdk import typing as th
 from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.mapper import SameRecordTransform
+from singer_sdk.metrics import Metric, Point, Status, Tag
 from singer_sdk.singerlib.encoding.simple import StateMessage
 from singer_sdk.singerlib.json import deserialize_json
 
+from tap_mixpanel_parallel import display
 from tap_mixpanel_parallel.auth import Credentials
 from tap_mixpanel_parallel.client import ExportClient
 from tap_mixpanel_parallel.config_schema import API_URLS, SANDBOX
 from tap_mixpanel_parallel.exceptions import ExportFailedError, TerminatedError
 from tap_mixpanel_parallel.export import Export
 from tap_mixpanel_parallel.messages import Encode, fast_encoder
+from tap_mixpanel_parallel.plan import make_plan
 from tap_mixpanel_parallel.spool import Spool
-from tap_mixpanel_parallel.state import ExportState, check_fits
-from tap_mixpanel_parallel.windows import Window, count_days
+from tap_mixpanel_parallel.state import check_fits, read_state
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from tap_mixpanel_parallel.events import EventRecord
-    from tap_mixpanel_parallel.progress import ParallelFetchResult
+    from tap_mixpanel_parallel.fetcher import Fetcher
+    from tap_mixpanel_parallel.progress import BatchProgress, ParallelFetchResult, Reporter
     from tap_mixpanel_parallel.settings import Settings
+    from tap_mixpanel_parallel.state import ExportState
     from tap_mixpanel_parallel.tap import TapMixpanelParallel
 
 STREAM: Final = "events"
@@ -103,7 +108,7 @@ class EventsStream(Stream):
             self.logger.warning(warning)
         export = Export(
             settings,
-            self._saved_state(settings),
+            self.saved_state(),
             self,
             clock=self._mixpanel.clock,
             logger=self.logger,
@@ -117,16 +122,34 @@ class EventsStream(Stream):
             if self.ABORT_AT_RECORD_COUNT is not None:
                 export.sample(client, spool, limit=self.ABORT_AT_RECORD_COUNT)
                 return
-            windows = export.plan()
-            self._announce(settings, windows)
+            plan = make_plan(settings, export.state)
+            self.logger.info(plan.summary)
+            for warning in plan.warnings:
+                self.logger.warning(warning)
             try:
+                windows = [planned.window for planned in plan.windows]
                 self.result = export.run(
-                    windows, client, spool, on_batch_complete=self._mixpanel.on_batch_complete
+                    windows,
+                    client,
+                    spool,
+                    on_batch_complete=self._on_batch_complete,
+                    watch=self._watch,
                 )
             except TerminatedError:
                 self._mixpanel.writer.write_last(StateMessage(value=self._mixpanel.state))
                 raise
         self._judge(settings, self.result)
+
+    def saved_state(self) -> ExportState:
+        """What earlier runs have loaded.
+
+        Raises:
+            StateError: If the state does not fit the settings.
+        """
+        settings = self._mixpanel.settings
+        state = read_state(self._mixpanel.state, self.name)
+        check_fits(state, selection=settings.selection, today=settings.today)
+        return replace(state, selection=settings.selection)
 
     @property
     def is_running(self) -> bool:
@@ -162,6 +185,24 @@ class EventsStream(Stream):
         """Raise if the run should end: by a signal, or since nobody reads."""
         self._mixpanel.writer.check()
 
+    def _on_batch_complete(self, progress: BatchProgress) -> None:
+        """Measure the window as the SDK measures streams, and tell the caller."""
+        if not display.is_wanted():  # where metrics would scroll the display away
+            window, result = progress.window, progress.result
+            tags: dict[str, Any] = {
+                Tag.STREAM: self.name,
+                Tag.CONTEXT: {"from_date": str(window.first), "to_date": str(window.last)},
+                Tag.STATUS: Status.SUCCEEDED if result.success else Status.FAILED,
+            }
+            self._log_metric(Point("counter", Metric.RECORD_COUNT, result.events, tags))
+        if self._mixpanel.on_batch_complete is not None:
+            self._mixpanel.on_batch_complete(progress)
+
+    def _watch(self, fetcher: Fetcher, reporter: Reporter) -> AbstractContextManager[None]:
+        if not display.is_wanted():
+            return nullcontext()
+        return display.live_display(fetcher, reporter, self._mixpanel.clock.monotonic)
+
     def _end(self) -> None:
         self._export = None
 
@@ -185,12 +226,6 @@ class EventsStream(Stream):
                 message.time_extracted = time_extracted
                 yield self._mixpanel.writer.line(message)
 
-    def _saved_state(self, settings: Settings) -> ExportState:
-        bookmark = self._mixpanel.state.get("bookmarks", {}).get(self.name)
-        state = ExportState.from_bookmark(bookmark)
-        check_fits(state, selection=settings.selection, today=settings.today)
-        return ExportState(state.loaded, state.failed, state.refreshed_on, settings.selection)
-
     def _client(self, settings: Settings, stack: ExitStack) -> ExportClient:
         """The client of the region; for the sandbox, after starting it."""
         credentials = settings.credentials
@@ -211,36 +246,6 @@ class EventsStream(Stream):
             where=settings.where,
             timeout=settings.request_timeout,
         )
-
-    def _announce(self, settings: Settings, windows: Sequence[Window]) -> None:
-        """Say what the run will do, and whether the hourly limit stretches it."""
-        if not windows:
-            self.logger.info("%s: every day is loaded, nothing to fetch", settings.wanted)
-            return
-        self.logger.info(
-            "%s: %d days to fetch in %d windows of up to %d days, %s",
-            settings.wanted,
-            count_days(windows),
-            len(windows),
-            max(map(len, windows)),
-            f"{settings.concurrency} at once" if settings.parallel else "one after another",
-        )
-        if len(windows) > settings.requests_per_hour:
-            fitting = next(
-                (
-                    f"window_days: {longest} would fit in one hour"
-                    for longest in range(settings.window_days + 1, count_days(windows) + 1)
-                    if len(settings.plan(windows, longest)) <= settings.requests_per_hour
-                ),
-                "fewer workers or fewer days would fit in one hour",
-            )
-            self.logger.warning(
-                "%d requests are needed and %d are allowed in an hour: it takes over %d h; %s",
-                len(windows),
-                settings.requests_per_hour,
-                (len(windows) - 1) // settings.requests_per_hour,
-                fitting,
-            )
 
     @staticmethod
     def _judge(settings: Settings, result: ParallelFetchResult) -> None:

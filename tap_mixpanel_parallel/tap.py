@@ -3,40 +3,42 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from collections.abc import Mapping
-from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
-import click
 from singer_sdk import Tap
 from singer_sdk.exceptions import ConfigValidationError
 from singer_sdk.helpers.capabilities import PluginCapabilities, TapCapabilities
 from singer_sdk.plugin_base import JSONSchemaValidator, _ConfigInput
-from singer_sdk.singerlib.json import deserialize_json
 
 from tap_mixpanel_parallel.clock import Clock
+from tap_mixpanel_parallel.command import (
+    add_options,
+    check_environment,
+    exit_code,
+    one_clear_message,
+    print_report,
+    read_json,
+)
 from tap_mixpanel_parallel.config_schema import CONFIG_SCHEMA
 from tap_mixpanel_parallel.exceptions import (
     ExportFailedError,
-    ReaderGoneError,
-    StateError,
     TapError,
-    TerminatedError,
 )
 from tap_mixpanel_parallel.output import MessageWriter
+from tap_mixpanel_parallel.plan import make_plan
 from tap_mixpanel_parallel.progress import ParallelFetchResult
 from tap_mixpanel_parallel.settings import Settings
-from tap_mixpanel_parallel.state import REMEDY, ExportState
+from tap_mixpanel_parallel.state import ExportState, read_state
+from tap_mixpanel_parallel.status import Status
 from tap_mixpanel_parallel.streams import STREAM, EventsStream
 
 if TYPE_CHECKING:
-    import logging
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Mapping
     from types import FrameType
 
+    import click
     from singer_sdk.helpers.capabilities import CapabilitiesEnum
 
     from tap_mixpanel_parallel.progress import BatchProgress
@@ -112,13 +114,9 @@ class TapMixpanelParallel(Tap):
         Raises:
             StateError: If it is of another shape, or makes no sense.
         """
-        if not isinstance(state, Mapping):
-            raise StateError(f"state: it is {state!r}, not an object. {REMEDY}")
-        bookmarks = state.get("bookmarks", {})
-        if not isinstance(bookmarks, Mapping):
-            raise StateError(f"state: 'bookmarks' is {bookmarks!r}, not an object. {REMEDY}")
-        ExportState.from_bookmark(bookmarks.get(STREAM))
-        super().load_state({"bookmarks": {STREAM: bookmarks.get(STREAM) or {}}})
+        saved = read_state(state, STREAM)
+        if saved != ExportState():
+            super().load_state({"bookmarks": {STREAM: saved.to_bookmark()}})
 
     def discover_streams(self) -> list[EventsStream]:
         """The streams: `events`."""
@@ -148,6 +146,7 @@ class TapMixpanelParallel(Tap):
         if self._config.get("batch_config"):
             problems.append("batch_config: BATCH messages are not supported; remove it")
         if raise_errors:
+            self._warn_unknown(schema["properties"])
             try:
                 self._settings = Settings.from_config(self._config, today=self.clock.today)
             except ConfigValidationError as error:
@@ -156,7 +155,6 @@ class TapMixpanelParallel(Tap):
                 raise ConfigValidationError(
                     "Config validation failed", errors=problems, schema=schema
                 )
-            self._warn_unknown(schema["properties"])
         return problems
 
     def _warn_unknown(self, known: Mapping[str, Any]) -> None:
@@ -168,10 +166,10 @@ class TapMixpanelParallel(Tap):
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """End the run at the next line end; the second time, end at once."""
         if self.writer.stop_signal is not None:
-            os._exit(_exit_code(signum))
+            os._exit(exit_code(signum))
         self.writer.stop(signum)
         if self._streams is None or not self.events.is_running:
-            sys.exit(_exit_code(signum))
+            sys.exit(exit_code(signum))
         self.events.wake()
 
     @classmethod
@@ -183,32 +181,40 @@ class TapMixpanelParallel(Tap):
         config: _ConfigInput | None = None,
         state: str | None = None,
         catalog: str | None = None,
-        parallel: bool | None = None,
-        workers: int | None = None,
+        **options: Any,
     ) -> None:
         """Run the command line.
 
         Args:
             about: Print what the tap is and can.
-            about_format: In which form.
+            about_format: `json` or `markdown`; text by default.
             config: The configuration, from files and the environment.
             state: Path of a state file.
             catalog: Path of a catalog file.
-            parallel: Replaces the setting.
-            workers: Replaces the setting.
+            options: This tap's own options (see `command.OPTIONS`).
         """
         super(Tap, cls).invoke(about=about, about_format=about_format)
-        cls.print_version(print_fn=cls.logger.info)
-        options = {"parallel": parallel, "workers": workers}
         config = config or _ConfigInput()
-        with _one_clear_message(cls.logger):
+        as_json = about_format == "json"
+        with one_clear_message(cls.logger):
+            if options.pop("status"):
+                saved = read_json(state or "-", "state")
+                print_report(Status.of(read_state(saved, STREAM)), as_json=as_json)
+                return
+            plan_only = options.pop("plan")
+            cls.print_version(print_fn=cls.logger.info)
+            given = {name: value for name, value in options.items() if value is not None}
             tap = cls(
-                config=config.config | {k: v for k, v in options.items() if v is not None},
-                state=_read_json(state, "state"),
-                catalog=_read_json(catalog, "catalog"),
+                config=config.config | given,
+                state=read_json(state, "state") if state else None,
+                catalog=read_json(catalog, "catalog") if catalog else None,
                 parse_env_config=config.parse_env,
             )
-            tap.sync_all()
+            if plan_only:
+                plan = make_plan(tap.settings, tap.events.saved_state())
+                print_report(plan, as_json=as_json)
+            else:
+                tap.sync_all()
 
     @classmethod
     def cb_config(
@@ -219,85 +225,31 @@ class TapMixpanelParallel(Tap):
         Returns:
             Their settings, merged.
         """
-        try:
-            return super().cb_config(ctx, param, value)
-        except (OSError, ValueError, TypeError) as error:
-            cls.logger.error("config: %s can't be read: %s", ", ".join(value), error)  # noqa: TRY400
-            ctx.exit(1)
+        with one_clear_message(cls.logger):
+            if "ENV" in value:
+                check_environment(CONFIG_SCHEMA, cls._env_var_prefix, os.environ)
+            try:
+                return super().cb_config(ctx, param, value)
+            except (OSError, ValueError, TypeError) as error:
+                raise TapError(f"config: {', '.join(value)} can't be read: {error}") from None
+
+    @classmethod
+    def cb_discover(cls, ctx: click.Context, param: click.Option, value: bool) -> None:  # noqa: FBT001
+        """Print the catalog; it needs no settings and no request."""
+        with one_clear_message(cls.logger):
+            super().cb_discover(ctx, param, value)
 
     @classmethod
     def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:
-        """Run the tap in test mode: credentials and settings, with one small request."""
-        with _one_clear_message(cls.logger):
+        """Try the settings and the credentials with one small request."""
+        with one_clear_message(cls.logger):
             super().cb_test(ctx, param, value)
 
     @classmethod
     def get_singer_command(cls) -> click.Command:
-        """The command line of every SDK tap, with this tap's options.
+        """The command line of every SDK tap, and this tap's own options.
 
         Returns:
             The command.
         """
-        command = super().get_singer_command()
-        for param in command.params:
-            if param.name in {"state", "catalog"}:
-                # Read by the tap, so that a file that can't be read ends like other bad input.
-                param.type = click.STRING
-        command.params.extend(
-            [
-                click.Option(
-                    ["--parallel"],
-                    is_flag=True,
-                    default=None,
-                    help="Fetch windows concurrently; replaces the setting `parallel`.",
-                ),
-                click.Option(
-                    ["--workers"],
-                    type=click.INT,
-                    metavar="N",
-                    help="Concurrent requests, 1 to 100; replaces the setting `workers`.",
-                ),
-            ]
-        )
-        return command
-
-
-@contextmanager
-def _one_clear_message(logger: logging.Logger) -> Iterator[None]:
-    """End the process with a message and an exit code, not with a traceback."""
-    try:
-        yield
-    except TerminatedError as error:
-        name = signal.Signals(error.signum).name
-        logger.warning("stopped by %s; the next run goes on from what is emitted", name)
-        sys.exit(_exit_code(error.signum))
-    except ReaderGoneError as error:
-        logger.info("stopped: %s", error)
-        sys.exit(1)
-    except TapError as error:
-        logger.error("%s", error)  # noqa: TRY400 - a traceback tells a user nothing
-        sys.exit(1)
-
-
-def _exit_code(signum: int) -> int:
-    """What a shell reports for a process that a signal ended."""
-    return 128 + signum
-
-
-def _read_json(path: str | None, what: str) -> dict[str, Any] | None:
-    """Read a JSON file that was named on the command line.
-
-    Raises:
-        TapError: If there is none, or it holds something else.
-    """
-    if path is None:
-        return None
-    content: object
-    try:
-        with click.open_file(path, encoding="utf-8") as file:
-            content = deserialize_json(file.read())
-    except (OSError, ValueError) as error:
-        raise TapError(f"{what}: {path} can't be read: {error}") from None
-    if not isinstance(content, dict):
-        raise TapError(f"{what}: {path} holds {content!r}, not an object")
-    return content
+        return add_options(super().get_singer_command())
