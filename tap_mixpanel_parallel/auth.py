@@ -18,3 +18,8 @@ class Credentials:
     username: str = field(repr=False)
     password: str = field(repr=False)
     project_id: str | None
+
+    @property
+    def secret(self) -> str:
+        """What nobody else may see."""
+        return self.password or self.username

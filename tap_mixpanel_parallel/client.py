@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import requests
 import urllib3
@@ -185,11 +185,10 @@ class ExportClient:
         raise RefusedError(f"Mixpanel refuses the export. {answer}; {remedy}")
 
     def _redact(self, text: str) -> str:
-        """The text without the credentials, in any form in which a library may print it."""
-        for secret in (self._credentials.password, self._credentials.username):
-            for form in {secret, quote(secret, safe="")}:
-                if form:
-                    text = text.replace(form, "***")
+        """The text without the secret, in any form in which a library may print it."""
+        secret = self._credentials.secret
+        for form in (secret, quote(secret, safe=""), quote_plus(secret)):
+            text = text.replace(form, "***")
         return text
 
 
