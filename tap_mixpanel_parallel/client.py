@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _CHUNK: Final = 1 << 16
 _CONNECT_TIMEOUT: Final = 60.0
+_LONGEST_ANSWER: Final = 200
 
 _REMEDIES: Final = {
     400: "check events, where and project_timezone",
@@ -168,7 +169,7 @@ class ExportClient:
         status = response.status_code
         if status == requests.codes.ok:
             return
-        said = self._redact(_read_error(response))
+        said = self._redact(_read_error(response))[:_LONGEST_ANSWER]
         answer = f"HTTP {status}: {said}" if said else f"HTTP {status}"
         if status == requests.codes.too_many_requests:
             raise RateLimitError(answer, _retry_after(response))
@@ -224,7 +225,7 @@ def _save(response: requests.Response, path: Path, on_bytes: Callable[[int], Non
     return size
 
 
-def _read_error(response: requests.Response, limit: int = 200) -> str:
+def _read_error(response: requests.Response) -> str:
     """What the answer says, in one line."""
     try:
         body = response.raw.read(1 << 14, decode_content=True)
@@ -235,7 +236,7 @@ def _read_error(response: requests.Response, limit: int = 200) -> str:
         text = html.unescape(re.sub(r"<(script|style).*?</\1>|<[^>]+>", " ", text, flags=re.DOTALL))
     except urllib3.exceptions.HTTPError:
         return ""
-    return " ".join(text.split())[:limit]
+    return " ".join(text.split())
 
 
 def _retry_after(response: requests.Response) -> float | None:

@@ -168,8 +168,8 @@ class ConfigReader:
         if value is None:
             return None
         try:
-            first, _, last = value.partition("..")
-            window = Window.parse(first, last or first)
+            first, dots, last = value.partition("..")
+            window = Window.parse(first, last if dots else first)
         except ValueError:
             window = None
         if window is None or window.last > today:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, date, datetime, timedelta, tzinfo
-from functools import cache
+from functools import lru_cache
 from typing import Final
 
 _EPOCH: Final = date(1970, 1, 1)
@@ -18,15 +18,14 @@ _LAST_MS: Final = ((date.max - _EPOCH).days + 1) * _DAY_MS - 1
 _SLOT_MS: Final = 900_000
 """Clocks change at whole quarters of an hour, so one offset serves each quarter."""
 
-_CLOCK: Final = [
-    f"T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}." for second in range(86_400)
-]
-_MILLISECOND: Final = [f"{millisecond:03}Z" for millisecond in range(1000)]
+_MINUTE_MS: Final = 60_000
+_WITHIN_MINUTE: Final = [f"{ms // 1000:02}.{ms % 1000:03}Z" for ms in range(_MINUTE_MS)]
 
 
-@cache
-def _day(number: int) -> str:
-    return (_EPOCH + timedelta(days=number)).isoformat()
+@lru_cache(maxsize=1 << 16)
+def _minute(number: int) -> str:
+    days, minute = divmod(number, 24 * 60)
+    return f"{_EPOCH + timedelta(days=days)}T{minute // 60:02}:{minute % 60:02}:"
 
 
 def format_utc(time_ms: int) -> str:
@@ -34,8 +33,9 @@ def format_utc(time_ms: int) -> str:
 
     RFC 3339 has no years beyond 0001 to 9999: a time out there becomes the nearest one.
     """
-    days, rest = divmod(min(max(time_ms, _FIRST_MS), _LAST_MS), _DAY_MS)
-    return _day(days) + _CLOCK[rest // 1000] + _MILLISECOND[rest % 1000]
+    if not _FIRST_MS <= time_ms <= _LAST_MS:
+        time_ms = _FIRST_MS if time_ms < _FIRST_MS else _LAST_MS
+    return _minute(time_ms // _MINUTE_MS) + _WITHIN_MINUTE[time_ms % _MINUTE_MS]
 
 
 class LocalTime:

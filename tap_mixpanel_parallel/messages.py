@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from tap_mixpanel_parallel.client import Download
 
-_PIECE: Final = 1 << 18
+_PIECE: Final = 1 << 17
 _MOST_MALFORMED: Final = 1000
 _LONGEST_LINE: Final = 1 << 24
 """Sixteen times the largest event that Mixpanel ingests (Mixpanel docs, Import Events)."""

@@ -38,11 +38,12 @@ class Spool:
         """
         self._sweep()
         try:
-            self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._parent))
-            self._lock = (self.path / _LOCK).open("w")
+            self._make()
+            while not (self.path / _LOCK).exists():  # swept before its lock was held
+                self._lock.close()
+                self._make()
         except OSError as error:
             raise spool_error(self._parent, error) from None
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
         return self
 
     def __exit__(
@@ -54,6 +55,11 @@ class Spool:
         """Remove the folder with all that is in it."""
         shutil.rmtree(self.path, ignore_errors=True)
         self._lock.close()
+
+    def _make(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._parent))
+        self._lock = (self.path / _LOCK).open("w")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def _sweep(self) -> None:
         for folder in self._parent.glob(f"{_PREFIX}*"):
