@@ -47,7 +47,7 @@ def find_repeated(read: Callable[[], Iterable[EventRecord]]) -> frozenset[int]:
         known = latest.setdefault(record.event_id, ingested)
         if known is ingested:
             continue
-        if ingested[0] > known[0]:
+        if ingested[0] >= known[0]:  # of equals the last, as an upserting loader keeps
             latest[record.event_id], ingested = ingested, known
         replaced.add(ingested[1])
     return frozenset(replaced)

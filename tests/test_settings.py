@@ -264,7 +264,7 @@ class TestProblems:
             ("api_url", 8974, "api_url: 8974 is no text"),
         ],
     )
-    def test_each(self, name: str, value: object, problem: str) -> None:
+    def test_each(self, name: str, value: Any, problem: str) -> None:
         if name == "project_id":
             found = problems({"start_date": "2025-01-01", "region": "sandbox", name: value})
         else:

@@ -1,0 +1,465 @@
+"""A window's body in, its messages out: all of them or an error."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import tempfile
+from datetime import UTC, datetime
+from hashlib import md5
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tap_mixpanel_parallel import messages
+from tap_mixpanel_parallel.client import Download
+from tap_mixpanel_parallel.events import EventReader, EventRecord
+from tap_mixpanel_parallel.exceptions import (
+    IncompleteExportError,
+    MalformedLineError,
+    SpoolError,
+)
+from tap_mixpanel_parallel.messages import Prepared, fast_encoder, prepare, read_blocks
+
+NOW = datetime(2025, 2, 1, tzinfo=UTC)
+EXTRACTED = "2025-02-01T00:00:00+00:00"
+LONE = re.compile("[\ud800-\udfff]")
+FULL = Path("/dev/full")
+
+
+def line(number: int = 0, text: str = "x") -> bytes:
+    """An event's line; `text` stands in it as it is, escapes and all."""
+    return (
+        f'{{"event":"E","properties":{{"time":{number},"$insert_id":"i{number}","text":"{text}"}}}}'
+    ).encode("utf-8", "surrogatepass")
+
+
+LINES = [line(n, f"text {n} é🎉") for n in range(20)]
+BODY = b"".join(each + b"\n" for each in LINES)
+GZIP = gzip.compress(BODY, mtime=0)
+
+
+@pytest.fixture
+def pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read small pieces."""
+    monkeypatch.setattr(messages, "_PIECE", 7)
+
+
+def download(folder: Path, body: bytes, *, compressed: bool = False) -> Download:
+    path = folder / "window.body"
+    path.write_bytes(body)
+    return Download(path, compressed, len(body), NOW)
+
+
+def turn(folder: Path, body: bytes, *, compressed: bool = False, **options: Any) -> Prepared:
+    arguments = {
+        "reader": EventReader(ZoneInfo("UTC")),
+        "encode": fast_encoder("events", EXTRACTED),
+    }
+    source = download(folder, body, compressed=compressed)
+    return prepare(source, folder / "window.messages", **(arguments | options))
+
+
+def written(prepared: Prepared) -> list[dict[str, Any]]:
+    text = prepared.path.read_bytes()
+    assert text == b"" or text.endswith(b"\n")
+    return [json.loads(message) for message in text.splitlines()]
+
+
+def properties(prepared: Prepared) -> list[dict[str, Any]]:
+    return [message["record"]["properties"] for message in written(prepared)]
+
+
+def split(body: bytes, piece: int = 1 << 18, *, compressed: bool = False) -> list[bytes]:
+    """The lines of a body that is read in pieces of this size."""
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(messages, "_PIECE", piece)
+        source = download(Path(name), body, compressed=compressed)
+        return [each for block in read_blocks(source) for each in block.lines]
+
+
+class TestMessages:
+    @pytest.mark.parametrize("compressed", [False, True])
+    def test_all_lines(self, tmp_path: Path, compressed: bool) -> None:
+        prepared = turn(tmp_path, GZIP if compressed else BODY, compressed=compressed)
+        assert (prepared.events, prepared.malformed) == (20, ())
+        found = written(prepared)
+        assert [message["record"]["properties"]["time"] for message in found] == list(range(20))
+
+    def test_a_message_is_what_it_should_be(self, tmp_path: Path) -> None:
+        body = b'{ "time":1.0 ,"$insert_id":"i", "n":1.50}'
+        prepared = turn(tmp_path, b'{"event":"E","properties":%b}\n' % body)
+        key = md5(b"E\x1f\x1f1\x1fi", usedforsecurity=False).hexdigest().encode()
+        assert prepared.path.read_bytes() == (
+            b'{"type":"RECORD","stream":"events","record":{"event_id":"%b","event":"E",'
+            b'"time":"1970-01-01T00:00:00.001Z","distinct_id":null,"insert_id":"i",'
+            b'"processed_at":null,"properties":%b},'
+            b'"time_extracted":"2025-02-01T00:00:00+00:00"}\n'
+        ) % (key, body)
+
+    def test_properties_as_text(self, tmp_path: Path) -> None:
+        reader = EventReader(ZoneInfo("UTC"), properties_as_text=True)
+        [text] = properties(turn(tmp_path, line(1, "é\\n") + b"\n", reader=reader))
+        assert text == '{"time":1,"$insert_id":"i1","text":"é\\n"}'
+
+    @pytest.mark.parametrize("body", [b"", b"\n", b"\n\n \n\t\r\n", b" "])
+    def test_no_events(self, tmp_path: Path, body: bytes) -> None:
+        assert turn(tmp_path, body).events == 0
+        assert turn(tmp_path, gzip.compress(body), compressed=True).events == 0
+
+    @pytest.mark.parametrize("end", [b"", b"\n", b"\n\n"])
+    def test_the_last_line_end_may_be_missing(self, tmp_path: Path, end: bytes) -> None:
+        assert turn(tmp_path, BODY[:-1] + end).events == 20
+
+    def test_blank_lines_count_for_the_line_number(self, tmp_path: Path) -> None:
+        with pytest.raises(MalformedLineError) as caught:
+            turn(tmp_path, b"\n" + LINES[0] + b"\n\r\nx\n" + BODY)
+        assert caught.value.line_number == 4
+
+    def test_check_ends_the_work(self, tmp_path: Path) -> None:
+        def check() -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            turn(tmp_path, BODY, check=check)
+
+
+class TestLines:
+    @pytest.mark.parametrize(
+        "separator",
+        ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\r"],
+        ids=lambda separator: f"U+{ord(separator):04X}",
+    )
+    def test_they_end_at_line_feeds_alone(self, separator: str) -> None:
+        text = line(1, f"a{separator}b")
+        assert split(text + b"\n" + text + b"\n") == [text, text]
+
+    @pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85"])
+    def test_other_separators_stay(self, tmp_path: Path, separator: str) -> None:
+        [found] = properties(turn(tmp_path, line(1, f"a{separator}b") + b"\n"))
+        assert found["text"] == f"a{separator}b"
+
+    def test_windows_line_ends(self, tmp_path: Path) -> None:
+        assert turn(tmp_path, BODY.replace(b"\n", b"\r\n")).events == 20
+
+    @pytest.mark.parametrize("compressed", [False, True])
+    @pytest.mark.parametrize("piece", range(1, 51))
+    def test_pieces_of_any_size(self, piece: int, compressed: bool) -> None:
+        lines = [
+            line(1, "東京 🎉 \\ud83d\\ude00"),
+            line(2, r"\ud83d\ude00\ud83d\ude00\\ud83d"),
+            b"",
+            line(3, "\u2028\ud83d\ude00"),
+        ]
+        body = b"\n".join(lines) + b"\n"
+        data = gzip.compress(body) if compressed else body
+        mended = body.replace(
+            "\ud83d\ude00".encode("utf-8", "surrogatepass"), "\ufffd\ufffd".encode()
+        )
+        assert split(data, piece, compressed=compressed) == mended.split(b"\n")[:-1]
+
+    @given(
+        st.lists(st.text("aé🎉\u2028\r\ud83d\ude00\\u", max_size=8), max_size=8),
+        st.integers(1, 50),
+        st.booleans(),
+    )
+    def test_pieces_make_no_difference(self, texts: list[str], piece: int, ended: bool) -> None:
+        body = "\n".join(texts).encode("utf-8", "surrogatepass") + b"\n" * ended
+        expected = split(body)
+        assert split(body, piece) == expected
+        assert split(gzip.compress(body), piece, compressed=True) == expected
+        clean = LONE.sub("\ufffd", "\n".join(texts)).encode()
+        assert b"\n".join(expected) == (clean if ended else clean.removesuffix(b"\n"))
+
+    @pytest.mark.usefixtures("pieces")
+    def test_a_line_longer_than_any_event(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(messages, "_LONGEST_LINE", 200)
+        assert turn(tmp_path, line(1, "x" * 120) + b"\n").events == 1
+        with pytest.raises(IncompleteExportError, match="a line of over 200 bytes is no event"):
+            turn(tmp_path, BODY + line(1, "x" * 300) + b"\n")
+
+
+FRAGMENTS = st.sampled_from(
+    [
+        "a",
+        "u",
+        "d83d",
+        "é",
+        "🎉",
+        "\u2028",
+        r"\\",
+        r"\"",
+        r"\n",
+        r"\/",
+        r"\u0041",
+        r"\u0000",
+        r"\ud83d",
+        r"\uD83D",
+        r"\uDBFF",
+        r"\ude00",
+        r"\uDE00",
+        r"\udfff",
+        r"\ud800",
+        r"\ud7ff",
+        r"\ue000",
+        r"\ufffd",
+        "\ud83d",
+        "\ude00",
+    ]
+)
+
+
+class TestSurrogates:
+    @given(st.lists(FRAGMENTS, max_size=12).map("".join))
+    def test_against_json(self, text: str) -> None:
+        original = line(1, text)
+        expected = json.loads(original.decode("utf-8", "surrogatepass"))
+        [mended] = split(original + b"\n")
+        wanted = expected["properties"]["text"]
+        assert json.loads(mended)["properties"]["text"] == LONE.sub("\ufffd", wanted)
+
+    @given(st.lists(FRAGMENTS.filter(lambda text: not LONE.search(text)), max_size=12))
+    def test_nothing_else_is_changed(self, fragments: list[str]) -> None:
+        original = line(1, "".join(fragments))
+        if LONE.search(json.loads(original)["properties"]["text"]) is None:
+            assert split(original + b"\n") == [original]
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            (r"a\ud83d", r"a\ufffd"),
+            (r"\uD83D b", r"\ufffd b"),
+            (r"\ude00\ud83d", r"\ufffd\ufffd"),
+            (r"\ud83d\ud83d\ude00", r"\ufffd\ud83d\ude00"),
+            (r"\ud83d\ude00\ude00", r"\ud83d\ude00\ufffd"),
+            (r"\ud83dA\ude00", r"\ufffdA\ufffd"),
+            (r"\ud83d\\ude00", r"\ufffd\\ude00"),
+            (r"\\\ud83d", r"\\\ufffd"),
+            (r"\\ud83d", r"\\ud83d"),
+            (r"\\\\ud83d", r"\\\\ud83d"),
+            (r"\ud83d\ude00", r"\ud83d\ude00"),
+            (r"\uD83D\uDE00", r"\uD83D\uDE00"),
+            (r"\ud7ff\ue000", r"\ud7ff\ue000"),
+            ("\ud800", "\ufffd"),
+            ("é\udfff🎉", "é\ufffd🎉"),
+            ("\ud83d\ude00", "\ufffd\ufffd"),
+        ],
+    )
+    def test_examples(self, tmp_path: Path, text: str, expected: str) -> None:
+        assert split(line(1, text) + b"\n") == [line(1, expected)]
+        [found] = properties(turn(tmp_path, line(1, text) + b"\n"))
+        assert found["text"] == json.loads(f'"{expected}"')
+
+    def test_in_every_place(self, tmp_path: Path) -> None:
+        body = (
+            rb'{"event":"\ud83d","properties":{"time":1,"distinct_id":"\ud83d",'
+            rb'"$insert_id":"\ud83d","\ud83d":["\ud83d"]}}'
+        )
+        [message] = written(turn(tmp_path, body + b"\n"))
+        record = message["record"]
+        ids = [record[name] for name in ("event", "distinct_id", "insert_id")]
+        assert ids == ["\ufffd"] * 3
+        assert record["properties"]["\ufffd"] == ["\ufffd"]
+
+    def test_a_line_that_ends_in_a_backslash_leaves_the_next_alone(self) -> None:
+        assert split(b"x\\\n\\ud83d\\\nA\n") == [b"x\\", b"\\ufffd\\", b"A"]
+
+
+class TestGzip:
+    def test_cut_anywhere(self, tmp_path: Path) -> None:
+        for size in range(1, len(GZIP)):
+            with pytest.raises(IncompleteExportError, match="cut or damaged"):
+                turn(tmp_path, GZIP[:size], compressed=True)
+
+    def test_damaged_anywhere(self, tmp_path: Path) -> None:
+        """A flipped bit is noticed, or of no consequence: the header holds a time, for one."""
+        whole = written(turn(tmp_path, GZIP, compressed=True))
+        unnoticed = 0
+        for position in range(len(GZIP)):
+            for flip in (0x01, 0x80, 0xFF):
+                damaged = bytearray(GZIP)
+                damaged[position] ^= flip
+                try:
+                    prepared = turn(tmp_path, bytes(damaged), compressed=True)
+                except IncompleteExportError:
+                    continue
+                unnoticed += 1
+                assert written(prepared) == whole
+        assert unnoticed < 30
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            GZIP[:-8] + bytes(4) + GZIP[-4:],
+            GZIP[:-4] + bytes(4),
+            GZIP + b"garbage",
+            GZIP + GZIP[:5],
+            GZIP + GZIP[:-1],
+            BODY,
+            b"\x1f",
+        ],
+        ids=["checksum", "length", "garbage", "begun", "second cut", "no gzip", "one byte"],
+    )
+    def test_wrong_ends(self, tmp_path: Path, data: bytes) -> None:
+        with pytest.raises(IncompleteExportError, match="cut or damaged"):
+            turn(tmp_path, data, compressed=True)
+
+    @pytest.mark.parametrize(
+        ("data", "events"),
+        [(GZIP + GZIP, 40), (gzip.compress(b"") + GZIP, 20), (gzip.compress(b""), 0)],
+        ids=["two members", "an empty one first", "nothing"],
+    )
+    def test_members(self, tmp_path: Path, data: bytes, events: int) -> None:
+        assert turn(tmp_path, data, compressed=True).events == events
+
+    def test_a_line_across_members(self, tmp_path: Path) -> None:
+        data = gzip.compress(BODY[:100]) + gzip.compress(BODY[100:])
+        assert turn(tmp_path, data, compressed=True).events == 20
+
+    def test_gzip_that_nobody_announced(self, tmp_path: Path) -> None:
+        with pytest.raises(MalformedLineError):
+            turn(tmp_path, GZIP)
+
+
+class TestMalformed:
+    @pytest.mark.parametrize(
+        "odd",
+        [
+            b"x",
+            b"{}",
+            b'{"event":',
+            line(1, "\x07"),
+            line(1, "caf") + b"\xe9",
+            line(1)[:-2] + b"\xff}}",
+        ],
+    )
+    @pytest.mark.parametrize("position", [0, 10, 20])
+    def test_it_fails_the_window(self, tmp_path: Path, odd: bytes, position: int) -> None:
+        body = b"\n".join([*LINES[:position], odd, *LINES[position:]]) + b"\n"
+        with pytest.raises(MalformedLineError) as caught:
+            turn(tmp_path, body)
+        assert (caught.value.line_number, caught.value.line) == (position + 1, odd)
+
+    @pytest.mark.parametrize("odd", [b"x", line(1, "caf\\u00e9").replace(b"\\u00e9", b"\xe9")])
+    def test_tolerated(self, tmp_path: Path, odd: bytes) -> None:
+        body = b"\n".join([*LINES[:10], odd, *LINES[10:], b"y"]) + b"\n"
+        prepared = turn(tmp_path, body, tolerant=True)
+        assert prepared.events == 20
+        assert [(e.line_number, e.line) for e in prepared.malformed] == [(11, odd), (22, b"y")]
+        assert [found["time"] for found in properties(prepared)] == list(range(20))
+
+    def test_lines_that_are_not_utf_8_leave_their_neighbours_alone(self, tmp_path: Path) -> None:
+        body = LINES[0] + b"\n" + line(1, "x") + b"\xff\n" + line(2, "\ud83d") + b"\n"
+        prepared = turn(tmp_path, body, tolerant=True)
+        assert [found["text"] for found in properties(prepared)] == ["text 0 é🎉", "\ufffd"]
+        assert len(prepared.malformed) == 1
+        assert "not UTF-8" in str(prepared.malformed[0])
+
+    @pytest.mark.parametrize("tolerant", [False, True])
+    @pytest.mark.parametrize("size", [1, 5, len(LINES[-1]) // 2, len(LINES[-1]) - 1])
+    def test_a_half_line_at_the_end(self, tmp_path: Path, tolerant: bool, size: int) -> None:
+        body = BODY[: -len(LINES[-1]) - 1] + LINES[-1][:size]
+        with pytest.raises(MalformedLineError):
+            turn(tmp_path, body, tolerant=tolerant)
+
+    @pytest.mark.parametrize("tolerant", [False, True])
+    @pytest.mark.parametrize("end", [b"terminated early", b"terminated early\n", b'{"error":1}\n'])
+    def test_an_aborted_export(self, tmp_path: Path, tolerant: bool, end: bytes) -> None:
+        for body in (end, BODY + end):
+            with pytest.raises(IncompleteExportError, match="Mixpanel ended the export"):
+                turn(tmp_path, body, tolerant=tolerant)
+
+    @pytest.mark.parametrize("body", [b"x\n", b"x\ny\n\n", b"<html>\n</html>\n"])
+    def test_nothing_but_malformed_lines(self, tmp_path: Path, body: bytes) -> None:
+        with pytest.raises(MalformedLineError, match="line 1 is no event"):
+            turn(tmp_path, body, tolerant=True)
+
+    def test_too_many(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(messages, "_MOST_MALFORMED", 2)
+        assert len(turn(tmp_path, BODY + b"x\n" * 2, tolerant=True).malformed) == 2
+        with pytest.raises(MalformedLineError, match="line 23 is no event"):
+            turn(tmp_path, BODY + b"x\n" * 3, tolerant=True)
+
+
+class TestDuplicates:
+    @staticmethod
+    def event(insert_id: str, processed: int | None, note: str = "") -> bytes:
+        properties = {"time": 1, "$insert_id": insert_id, "note": note}
+        if processed is not None:
+            properties["mp_processing_time_ms"] = processed
+        return json.dumps({"event": "E", "properties": properties}).encode()
+
+    @pytest.mark.parametrize("tolerant", [False, True])
+    def test_the_latest_ingested_stays(self, tmp_path: Path, tolerant: bool) -> None:
+        lines = [
+            self.event("a", 5, "late"),
+            self.event("b", 1, "only"),
+            self.event("a", 4, "early"),
+            self.event("c", None, "unknown"),
+            self.event("c", 1, "known"),
+            self.event("d", 1, "first"),
+            self.event("d", 1, "second"),
+        ]
+        body = b"\n".join(lines) + b"\n"
+        prepared = turn(tmp_path, body, deduplicate=True, tolerant=tolerant)
+        assert prepared.events == 4
+        assert [found["note"] for found in properties(prepared)] == [
+            "late",
+            "only",
+            "known",
+            "second",
+        ]
+        assert turn(tmp_path, body).events == 7
+
+    @pytest.mark.usefixtures("pieces")
+    def test_across_pieces(self, tmp_path: Path) -> None:
+        body = BODY + LINES[3] + b"\n" + LINES[3] + b"\n"
+        prepared = turn(tmp_path, body, deduplicate=True)
+        assert sorted(found["time"] for found in properties(prepared)) == list(range(20))
+
+    def test_events_without_insert_id_are_none(self, tmp_path: Path) -> None:
+        body = b'{"event":"E","properties":{"time":1}}\n' * 3
+        assert turn(tmp_path, body, deduplicate=True).events == 3
+
+    def test_a_malformed_line_fails_the_window(self, tmp_path: Path) -> None:
+        with pytest.raises(MalformedLineError, match="line 21 is no event"):
+            turn(tmp_path, BODY + b"x\n", deduplicate=True)
+
+
+class TestDisk:
+    @pytest.mark.skipif(not FULL.exists(), reason="this system has no disk that is always full")
+    def test_full(self, tmp_path: Path) -> None:
+        with pytest.raises(SpoolError, match=r"spool_dir: /dev can't be written \(No space left"):
+            prepare(
+                download(tmp_path, BODY),
+                FULL,
+                reader=EventReader(ZoneInfo("UTC")),
+                encode=fast_encoder("events", EXTRACTED),
+            )
+
+    def test_a_folder_that_went_away(self, tmp_path: Path) -> None:
+        with pytest.raises(SpoolError, match="can't be written"):
+            prepare(
+                download(tmp_path, BODY),
+                tmp_path / "missing" / "window.messages",
+                reader=EventReader(ZoneInfo("UTC")),
+                encode=fast_encoder("events", EXTRACTED),
+            )
+
+    @pytest.mark.usefixtures("pieces")
+    def test_little_is_held_at_once(self, tmp_path: Path) -> None:
+        sizes: list[int] = []
+
+        def encode(records: list[EventRecord]) -> bytes:
+            sizes.append(len(records))
+            return b""
+
+        assert turn(tmp_path, BODY, encode=encode).events == 20
+        assert max(sizes) == 1

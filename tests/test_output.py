@@ -1,0 +1,306 @@
+"""Whole lines on standard output, into a real pipe, however the run ends."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import os
+import select
+import signal
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from singer_sdk.singerlib.encoding.simple import StateMessage
+
+from tap_mixpanel_parallel import output
+from tap_mixpanel_parallel.exceptions import ReaderGoneError, TerminatedError
+from tap_mixpanel_parallel.output import LineWriter, MessageWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+LIMIT = select.PIPE_BUF
+SIGTERM = int(signal.SIGTERM)
+
+
+class Pipe:
+    """A pipe, small enough to be full soon."""
+
+    def __init__(self) -> None:
+        self.reader, self.writer = os.pipe()
+        os.set_blocking(self.reader, False)
+        self.capacity = fcntl.fcntl(self.writer, fcntl.F_SETPIPE_SZ, 4 * LIMIT)
+
+    def read(self) -> bytes:
+        """All that is in the pipe."""
+        found = b""
+        with suppress(BlockingIOError):
+            while piece := os.read(self.reader, 1 << 20):
+                found += piece
+        return found
+
+    def fill(self) -> None:
+        """Leave no room for a piece."""
+        os.write(self.writer, b"\n" * self.capacity)
+
+    def close(self) -> None:
+        for fd in (self.reader, self.writer):
+            with suppress(OSError):
+                os.close(fd)
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    pipe = Pipe()
+    yield pipe
+    pipe.close()
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wake up often, and grant little grace."""
+    monkeypatch.setattr(output, "_WAKE_MS", 1)
+    monkeypatch.setattr(output, "_GRACE_SECONDS", 0.01)
+
+
+class SlowReader:
+    """Stands in for `select.poll`: does something each time the reader is waited for."""
+
+    def __init__(self, poll: select.poll, act: Callable[[int], None]) -> None:
+        self._poll = poll
+        self._act = act
+        self.calls = 0
+
+    def poll(self, timeout: float) -> list[tuple[int, int]]:
+        self.calls += 1
+        self._act(self.calls)
+        return self._poll.poll(timeout)
+
+
+def slow(writer: LineWriter, act: Callable[[int], None]) -> SlowReader:
+    reader = SlowReader(writer._poll, act)
+    writer._poll = reader  # type: ignore[assignment]
+    return reader
+
+
+def stopping(writer: LineWriter, after: int) -> Callable[[int], None]:
+    """A signal that comes as the reader is waited for the n-th time."""
+
+    def act(calls: int) -> None:
+        if calls == after:
+            writer.stop_signal = SIGTERM
+
+    return act
+
+
+def observed(lines: bytes) -> list[bytes]:
+    """What stands in the pipe after each single write."""
+    pipe = Pipe()
+    found: list[bytes] = []
+    write = os.write
+
+    def spy(fd: int, data: bytes) -> int:
+        size = write(fd, data)
+        found.append(pipe.read())
+        return size
+
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(output.os, "write", spy)
+            LineWriter(pipe.writer).write(lines)
+    finally:
+        pipe.close()
+    return found
+
+
+LINES = st.lists(
+    st.integers(0, 200) | st.integers(LIMIT - 3, LIMIT - 1), min_size=1, max_size=100
+).map(lambda sizes: b"".join(b"x" * size + b"\n" for size in sizes))
+
+
+class TestWholeLines:
+    @given(LINES)
+    def test_nothing_but_whole_lines_is_ever_in_the_pipe(self, lines: bytes) -> None:
+        pieces = observed(lines)
+        assert b"".join(pieces) == lines
+        assert all(piece.endswith(b"\n") for piece in pieces)
+        assert all(len(piece) <= LIMIT for piece in pieces)
+
+    @pytest.mark.parametrize("size", [LIMIT, LIMIT + 1, 10 * LIMIT])
+    def test_a_line_longer_than_a_piece(self, size: int) -> None:
+        long = b"y" * size + b"\n"
+        pieces = observed(b"a\nb\n" + long + b"c\n")
+        assert b"".join(pieces) == b"a\nb\n" + long + b"c\n"
+        assert all(len(piece) <= LIMIT for piece in pieces)
+        assert pieces[0] == b"a\nb\n"
+        assert pieces[-1] == b"c\n"
+
+    def test_few_writes(self) -> None:
+        assert len(observed(b"12345678\n" * 4000)) == -(-36000 // (LIMIT // 9 * 9))
+
+    def test_nothing(self, pipe: Pipe) -> None:
+        LineWriter(pipe.writer).write(b"")
+        assert pipe.read() == b""
+
+    def test_a_slow_reader(self, pipe: Pipe) -> None:
+        lines = b"".join(b"%d\n" % number for number in range(40_000))
+        received: list[bytes] = []
+        writer = LineWriter(pipe.writer)
+        slow(writer, lambda calls: received.append(pipe.read()) if calls % 5 == 0 else None)
+        writer.write(lines)
+        received.append(pipe.read())
+        assert b"".join(received) == lines
+        assert all(piece.endswith(b"\n") for piece in received)
+
+
+class TestStop:
+    def test_before(self, pipe: Pipe) -> None:
+        writer = LineWriter(pipe.writer)
+        writer.stop_signal = SIGTERM
+        for stopped in (writer.check, lambda: writer.write(b"x\n")):
+            with pytest.raises(TerminatedError) as caught:
+                stopped()
+            assert caught.value.signum == SIGTERM
+        assert pipe.read() == b""
+
+    def test_while_nobody_reads(self, pipe: Pipe) -> None:
+        lines = b"".join(b"%d\n" % number for number in range(40_000))
+        writer = LineWriter(pipe.writer)
+        slow(writer, stopping(writer, after=20))
+        with pytest.raises(TerminatedError):
+            writer.write(lines)
+        written = pipe.read()
+        assert written.endswith(b"\n")
+        assert lines.startswith(written)
+        assert 0 < len(written) <= pipe.capacity
+
+    def test_while_somebody_reads(self, pipe: Pipe) -> None:
+        writer = LineWriter(pipe.writer)
+        slow(writer, stopping(writer, after=2))
+        with pytest.raises(TerminatedError):
+            writer.write(b"12345678\n" * 2000)
+        assert pipe.read() == b"12345678\n" * (LIMIT // 9) * 2
+
+    def test_a_long_line_is_ended(self, pipe: Pipe) -> None:
+        writer = LineWriter(pipe.writer)
+        long = b"y" * (3 * LIMIT) + b"\n"
+        slow(writer, stopping(writer, after=3))
+        writer.write(long)
+        with pytest.raises(TerminatedError):
+            writer.write(b"x\n")
+        assert pipe.read() == long
+        writer.write_last(b"{}\n")
+        assert pipe.read() == b"{}\n"
+
+    def test_a_long_line_that_nobody_reads_is_given_up(self, pipe: Pipe) -> None:
+        writer = LineWriter(pipe.writer)
+        slow(writer, stopping(writer, after=8))
+        with pytest.raises(TerminatedError):
+            writer.write(b"y" * (2 * pipe.capacity) + b"\n")
+        half = pipe.read()
+        assert half
+        assert b"\n" not in half
+        writer.write_last(b"{}\n")
+        assert pipe.read() == b""
+
+    def test_a_long_line_is_not_begun(self, pipe: Pipe) -> None:
+        pipe.fill()
+        writer = LineWriter(pipe.writer)
+        slow(writer, stopping(writer, after=3))
+        with pytest.raises(TerminatedError):
+            writer.write(b"y" * (2 * LIMIT) + b"\n")
+        assert pipe.read().strip() == b""
+
+    @pytest.mark.parametrize("size", [1, LIMIT, 3 * LIMIT])
+    def test_a_last_line(self, pipe: Pipe, size: int) -> None:
+        writer = LineWriter(pipe.writer)
+        writer.stop_signal = SIGTERM
+        writer.write_last(b"z" * size + b"\n")
+        assert pipe.read() == b"z" * size + b"\n"
+
+    def test_a_last_line_that_nobody_reads(self, pipe: Pipe) -> None:
+        pipe.fill()
+        writer = LineWriter(pipe.writer)
+        writer.stop_signal = SIGTERM
+        writer.write_last(b"{}\n")
+        assert pipe.read().strip() == b""
+
+
+class TestReaderGone:
+    @pytest.mark.parametrize("size", [1, 5 * LIMIT])
+    def test_write(self, pipe: Pipe, size: int) -> None:
+        writer = LineWriter(pipe.writer)
+        os.close(pipe.reader)
+        with pytest.raises(ReaderGoneError, match="the reader of the pipe is gone"):
+            writer.write(b"x" * size + b"\n")
+
+    def test_check(self, pipe: Pipe) -> None:
+        writer = LineWriter(pipe.writer)
+        writer.check()
+        pipe.fill()
+        writer.check()
+        os.close(pipe.reader)
+        with pytest.raises(ReaderGoneError):
+            writer.check()
+
+    def test_while_it_is_waited_for(self, pipe: Pipe) -> None:
+        writer = LineWriter(pipe.writer)
+        slow(writer, lambda calls: os.close(pipe.reader) if calls == 20 else None)
+        with pytest.raises(ReaderGoneError):
+            writer.write(b"12345678\n" * 20_000)
+
+
+class TestFile:
+    def test_lines(self, tmp_path: Path) -> None:
+        lines = b"12345678\n" * 20_000
+        with (tmp_path / "out").open("wb") as file:
+            writer = LineWriter(file.fileno())
+            writer.write(lines)
+            writer.check()
+            writer.stop_signal = SIGTERM
+            with pytest.raises(TerminatedError):
+                writer.write(b"x\n")
+            writer.write_last(b"{}\n")
+        assert (tmp_path / "out").read_bytes() == lines + b"{}\n"
+
+
+class TestMessages:
+    STATE = StateMessage(value={"bookmarks": {"events": {"name": "東京"}}})
+
+    def test_standard_output_without_a_file(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        out = io.StringIO()
+        monkeypatch.setattr(sys, "stdout", out)
+        writer = MessageWriter()
+        writer.write_message(self.STATE)
+        writer.write_lines(b'{"type":"RECORD"}\n')
+        writer.check()
+        writer.write_last(self.STATE)
+        state, record = out.getvalue().splitlines()
+        assert json.loads(state) == {"type": "STATE", "value": self.STATE.value}
+        assert json.loads(record) == {"type": "RECORD"}
+
+    @pytest.mark.parametrize("begun", [True, False])
+    def test_into_a_pipe(self, pipe: Pipe, monkeypatch: pytest.MonkeyPatch, begun: bool) -> None:
+        writer = MessageWriter()
+        with os.fdopen(os.dup(pipe.writer), "w") as out:
+            monkeypatch.setattr(sys, "stdout", out)
+            if begun:
+                writer.write_message(self.STATE)
+                assert json.loads(pipe.read())["value"] == self.STATE.value
+            writer.stop(SIGTERM)
+            assert writer.stop_signal == SIGTERM
+            with pytest.raises(TerminatedError):
+                writer.write_lines(b"x\n")
+            with pytest.raises(TerminatedError):
+                writer.check()
+            writer.write_last(self.STATE)
+            assert pipe.read() == writer.line(self.STATE)
+
+    def test_check_before_anything_is_written(self) -> None:
+        MessageWriter().check()
