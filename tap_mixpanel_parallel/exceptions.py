@@ -85,6 +85,10 @@ class ExportFailedError(TapError):
         self.result = result
 
 
+class OutputError(TapError):
+    """The messages can't be written to where standard output goes."""
+
+
 class ReaderGoneError(TapError):
     """Whoever read the messages has closed the pipe."""
 

@@ -12,6 +12,7 @@ from tap_mixpanel_parallel.fetcher import Fetcher, RetryPolicy
 from tap_mixpanel_parallel.limits import RateLimit
 from tap_mixpanel_parallel.messages import Prepared, prepare
 from tap_mixpanel_parallel.progress import BatchResult, ParallelFetchResult, Reporter
+from tap_mixpanel_parallel.spool import spool_error
 from tap_mixpanel_parallel.state import ExportState, FailedWindow
 from tap_mixpanel_parallel.windows import Window
 
@@ -212,6 +213,7 @@ class Export:
         try:
             return self._prepare_or_quarantine(task, download)
         except AttemptError as error:
+            self._messages_path(download).unlink(missing_ok=True)
             fetcher.reject(task, error)
             return None
         finally:
@@ -240,7 +242,7 @@ class Export:
         settings = self._settings
         return prepare(
             download,
-            download.path.with_suffix(".messages"),
+            self._messages_path(download),
             reader=EventReader(
                 settings.project_timezone,
                 properties_as_text=settings.properties_format == "string",
@@ -251,9 +253,17 @@ class Export:
             check=self._emitter.check,
         )
 
+    @staticmethod
+    def _messages_path(download: Download) -> Path:
+        return download.path.with_suffix(".messages")
+
     def _quarantine(self, window: Window, prepared: Prepared) -> None:
         path = self._settings.spool_dir / f"tap-mixpanel-parallel-quarantine-{window}.jsonl"
-        path.write_bytes(b"".join(error.line + b"\n" for error in prepared.malformed))
+        try:
+            path.write_bytes(b"".join(error.line + b"\n" for error in prepared.malformed))
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise spool_error(path.parent, error) from None
         self._logger.warning(
             "%s: %d lines are no events; they are in %s and not loaded",
             window,

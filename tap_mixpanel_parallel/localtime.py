@@ -71,7 +71,8 @@ def parse_time(value: object) -> tuple[int, bool]:
     """Read `time` in any of the forms that Mixpanel exports.
 
     Args:
-        value: Milliseconds since 1970, whole or not, or ISO text (some old accounts).
+        value: Milliseconds since 1970, whole or not or as text, or ISO text (some old
+            accounts).
 
     Returns:
         Whole milliseconds, rounded down, and whether the text itself names its offset
@@ -82,6 +83,8 @@ def parse_time(value: object) -> tuple[int, bool]:
     """
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise ValueError(f"time is {value!r}")  # noqa: TRY004
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        return int(value), False
     if isinstance(value, str):
         moment = datetime.fromisoformat(value)
         named = moment.tzinfo is not None

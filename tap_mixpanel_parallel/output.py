@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from singer_sdk.singerlib.encoding import SimpleSingerWriter
 
-from tap_mixpanel_parallel.exceptions import ReaderGoneError, TerminatedError
+from tap_mixpanel_parallel.exceptions import OutputError, ReaderGoneError, TerminatedError
 
 if TYPE_CHECKING:
     from singer_sdk.singerlib.encoding.simple import Message
@@ -116,6 +116,8 @@ class LineWriter:
                 view = view[os.write(self._fd, view) :]
         except BrokenPipeError:
             raise ReaderGoneError("the reader of the pipe is gone") from None
+        except OSError as error:
+            raise OutputError(f"standard output can't be written: {error.strerror}") from None
 
 
 class MessageWriter(SimpleSingerWriter):

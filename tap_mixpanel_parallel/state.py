@@ -26,6 +26,9 @@ from typing import Any, Final
 from tap_mixpanel_parallel.exceptions import StateError
 from tap_mixpanel_parallel.windows import Window, intersect, merge, subtract
 
+_EARLIEST_YEAR: Final = 20
+"""Leaves room for the longest look-back before it."""
+
 Bookmark = dict[str, Any]
 """One stream's part of a Singer state."""
 
@@ -263,9 +266,12 @@ def _items(bookmark: Mapping[Any, Any], key: str) -> list[Any]:
 
 def _read_day(value: object) -> date:
     try:
-        return date.fromisoformat(value)  # type: ignore[arg-type]
+        day = date.fromisoformat(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         raise _nonsense(f"{value!r} is no date (yyyy-mm-dd)") from None
+    if not _EARLIEST_YEAR <= day.year < date.max.year:
+        raise _nonsense(f"{value!r} is at an end of the calendar")
+    return day
 
 
 def _read_range(item: object) -> Window:
@@ -289,7 +295,7 @@ def _read_failures(items: list[Any]) -> tuple[FailedWindow, ...]:
                 failed_at=str(item.get("failed_at", "")),
             )
             status = item["status"]
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise _nonsense(f"{item!r} is no failed window") from None
         if status != "failed":
             raise _nonsense(f"a partition's status is {status!r}, not 'failed'")
