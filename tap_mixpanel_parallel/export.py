@@ -156,6 +156,7 @@ class Export:
                 if (prepared := self._prepare(outcome, fetcher)) is not None:
                     self._emit(prepared.path)
                     fetcher.settle()
+        self._emitter.checkpoint(self.state)
 
     def wake(self) -> None:
         """Look up from waiting for windows; safe in a signal handler."""
