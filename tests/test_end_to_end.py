@@ -6,6 +6,7 @@ import json
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
+import duckdb
 import pytest
 
 from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox
@@ -175,3 +176,8 @@ def test_shell_pipe(tmp_path: Path, sandbox: Sandbox) -> None:
     saved = json.loads((tmp_path / "state.json").read_text())["bookmarks"]["events"]
     assert saved["loaded"] == [[str(FIRST), str(LAST)]]
     assert "nothing to fetch" in done.stderr
+
+    sql = (ROOT / "README.md").read_text().split("```sql\n")[1].split("```")[0]
+    with duckdb.connect(str(tmp_path / "warehouse.duckdb"), read_only=True) as database:
+        ((events, recomputed),) = database.execute(sql).fetchall()
+    assert events == recomputed > 0

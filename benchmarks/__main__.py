@@ -1,0 +1,99 @@
+"""`python -m benchmarks`: run the scenarios and print the table of their figures."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+from benchmarks.figures import Figure, table
+from benchmarks.measure import RunError
+from benchmarks.scenarios import SCENARIOS, Bench
+
+_PACKAGES: Final = (
+    "tap-mixpanel-parallel",
+    "singer-sdk",
+    "msgspec",
+    "isal",
+    "requests",
+    "target-duckdb",
+    "duckdb",
+)
+_QUICK: Final = """\
+**Quick form**: a tenth of the data, and every time and limit scaled down tenfold. The start of \
+the tap's process can't be scaled down: it is left out of the tap's wall times, and weighs on \
+those of the loader. Small runs are noisy: judge by the full form.
+"""
+
+
+def main() -> int:
+    """Run what the command line asks for.
+
+    Returns:
+        1 if something could not be measured, 0 otherwise: a target that is missed is a result.
+    """
+    options = _parser().parse_args()
+    figures: list[Figure] = []
+    failed: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        bench = Bench(Path(folder), quick=options.quick)
+        for name in options.only or SCENARIOS:
+            try:
+                for figure in SCENARIOS[name](bench):
+                    _say(f"{name}: {' · '.join(figure.row())}")
+                    figures.append(figure)
+            except RunError as error:
+                _say(f"{name}: {error}")
+                failed.append(name)
+    text = f"{_head(quick=options.quick)}\n{table(figures)}"
+    if failed:
+        text += f"\nNot measured, since a process failed: {', '.join(failed)}.\n"
+    print(text)
+    options.markdown.write_text(f"# Benchmarks\n\n{text}")
+    return 1 if failed else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measures what the tap promises of its speed and its memory, against a local"
+        " Mixpanel in a process of its own.",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="scaled down tenfold: minutes instead of half an hour"
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices=SCENARIOS, metavar="NAME", help=f"of {', '.join(SCENARIOS)}"
+    )
+    parser.add_argument(
+        "--markdown",
+        type=Path,
+        default=Path(__file__).with_name("RESULTS.md"),
+        metavar="PATH",
+        help="write the table into this file (default: RESULTS.md beside the benchmarks)",
+    )
+    return parser
+
+
+def _head(*, quick: bool) -> str:
+    """What the figures were measured with."""
+    parts = [f"{os.cpu_count()} cores", f"Python {platform.python_version()}"]
+    for package in _PACKAGES:
+        try:
+            parts.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            parts.append(f"no {package}")
+    return f"{', '.join(parts)}.\n" + (f"\n{_QUICK}" if quick else "")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

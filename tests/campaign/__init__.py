@@ -1,0 +1,1 @@
+"""Random runs with faults and kills, each checked to the last event."""

@@ -1,0 +1,171 @@
+"""A schedule: what goes wrong in which run, all of it from one seed."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from random import Random
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from tap_mixpanel_parallel.sandbox import (
+    Cut,
+    Damage,
+    Effect,
+    Fault,
+    HalfLine,
+    Line,
+    Plain,
+    Project,
+    Reset,
+    Shaping,
+    Stall,
+    Status,
+    TerminatedEarly,
+)
+
+if TYPE_CHECKING:
+    from tap_mixpanel_parallel.sandbox.effects import Position
+
+_FIRST_DAYS: Final = date(2024, 12, 20)
+_NO_EVENTS: Final = (
+    b"99",
+    b"[]",
+    b'{"event": 1}',
+    b'{"event": "A"}',
+    b'{"event": "A", "properties": {"distinct_id": "no time"}}',
+    b'{"event": "A", "properties": {"time":',
+    b'{"error": "query failed"}',
+    b"\xff\xfe",
+)
+
+
+@dataclass(frozen=True)
+class Kill:
+    """A signal to one end of the pipe.
+
+    Attributes:
+        victim: Which end.
+        signum: Which signal.
+        requests: Sent once the tap has made so many requests; None: once the tap has ended.
+        delay: Seconds after that.
+    """
+
+    victim: Literal["tap", "target"]
+    signum: signal.Signals
+    requests: int | None
+    delay: float
+
+
+@dataclass(frozen=True)
+class Round:
+    """What goes wrong in one run of the pipe."""
+
+    faults: tuple[Fault, ...] = ()
+    kill: Kill | None = None
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Everything random about a trial.
+
+    Attributes:
+        rounds: The runs in which something goes wrong; in all further ones nothing does.
+        tap: The tap's settings.
+        target: The loader's settings.
+    """
+
+    seed: int
+    project: Project
+    first: date
+    last: date
+    shaping: Shaping
+    rounds: tuple[Round, ...]
+    tap: dict[str, Any] = field(default_factory=dict)
+    target: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def draw(cls, seed: int) -> Schedule:
+        """Give the schedule of a seed."""
+        dice = Random(f"schedule {seed}")  # noqa: S311 - it shuffles, it guards nothing
+        first = _FIRST_DAYS + timedelta(days=dice.randrange(40))
+        last = first + timedelta(days=dice.randrange(1, 15))
+        return cls(
+            seed=seed,
+            project=Project(
+                seed=seed, events_per_day=dice.randrange(20, 80), poison=dice.random() < 0.75
+            ),
+            first=first,
+            last=last,
+            shaping=Shaping(first_byte_seconds=dice.choice((0.0, 0.0, 0.02, 0.05))),
+            rounds=tuple(_round(dice, first, last) for _ in range(dice.randrange(1, 5))),
+            tap={
+                "start_date": str(first),
+                "end_date": str(last),
+                "parallel": dice.random() < 0.7,
+                "workers": dice.randrange(1, 9),
+                "window_days": dice.randrange(1, 8),
+                "balance_windows": dice.random() < 0.5,
+                "properties_format": dice.choice(("object", "string")),
+                "max_attempts": dice.choice((1, 1, 1, 1, 2)),
+            },
+            target={"batch_size_rows": dice.choice((50, 200, 1000, 100_000))},
+        )
+
+
+def _round(dice: Random, first: date, last: date) -> Round:
+    faults = tuple(_fault(dice, first, last) for _ in range(dice.choice((0, 1, 1, 2, 3))))
+    return Round(faults, _kill(dice) if not faults or dice.random() < 0.75 else None)
+
+
+def _kill(dice: Random) -> Kill:
+    victim: Literal["tap", "target"] = dice.choice(("tap", "tap", "target"))
+    signum = dice.choice((signal.SIGKILL, signal.SIGTERM))
+    if victim == "target" and dice.random() < 0.5:
+        return Kill(victim, signum, None, dice.uniform(0, 0.3))
+    # Not before the first request, on the whole: the start of a process is long and dull.
+    requests = dice.choice((0, *range(1, 12), *range(1, 5)))
+    return Kill(victim, signum, requests, dice.uniform(0, 0.1 if requests else 0.5))
+
+
+def _fault(dice: Random, first: date, last: date) -> Fault:
+    days = None
+    if dice.random() < 0.5:
+        start = first + timedelta(days=dice.randrange((last - first).days + 1))
+        days = (start, start + timedelta(days=dice.randrange(3)))
+    return Fault(
+        _effect(dice),
+        days=days,
+        times=dice.choice((None, 1, 2, 5)),
+        after=dice.choice((0, 0, 1, 3)),
+        probability=dice.choice((1.0, 0.7, 0.3)),
+        seed=dice.randrange(1 << 30),
+        each_range=dice.random() < 0.5,
+    )
+
+
+def _effect(dice: Random) -> Effect:
+    """Give one of the effects that can be told from a whole export.
+
+    An empty 200 can't, since a day without events is one.
+    """
+    somewhere = dice.choice((1, -1)) * dice.randrange(1, 4000)
+    at: Position = "middle" if dice.random() < 0.25 else somewhere
+    text = dice.choice((b"terminated early", b"export terminated early"))
+    return dice.choice(
+        (
+            Status(dice.choice((500, 502, 503, 504)), b"<h1>busy</h1>", "text/html"),
+            Status(dice.choice((400, 401, 402, 403, 404))),
+            Status(429, retry_after=dice.choice(("1", None))),
+            Reset(),
+            Reset(at),
+            Cut(at),
+            Cut(at, clean=True),
+            Damage(at),
+            Plain(),
+            Stall(dice.uniform(0, 0.3), at),
+            TerminatedEarly(text, dice.choice((0, "middle", -1, 10))),
+            Line(dice.choice(_NO_EVENTS), dice.choice((0, "middle", -1, 10))),
+            HalfLine(),
+        )
+    )

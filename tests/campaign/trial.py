@@ -1,0 +1,170 @@
+"""A trial: one schedule, played until nothing is left to do, and checked after each run."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from tap_mixpanel_parallel.sandbox import Sandbox
+from tests.campaign.schedule import Schedule
+from tests.failures.expected import Table, assert_same, expected, loaded
+from tests.failures.harness import AS_OF, PATIENCE, Lab, environment, last_state, lines_of
+
+if TYPE_CHECKING:
+    from tests.campaign.schedule import Kill
+
+_CALM_ROUNDS: Final = 3
+"""Runs in which nothing goes wrong, after which there must be nothing left to do."""
+
+_SIGNALLED: Final = {-15, 143, -9}
+
+
+@dataclass
+class Report:
+    """What has happened in a trial."""
+
+    seed: int
+    events: int = 0
+    runs: int = 0
+    requests: int = 0
+    seconds: float = 0.0
+    kills: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    problem: str | None = None
+
+
+def play(seed: int) -> Report:
+    """Play the schedule of a seed; what it finds is in the report, not raised."""
+    report, started = Report(seed), time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="campaign-") as folder:
+        try:
+            _Trial(Schedule.draw(seed), Path(folder), report).play()
+        except (AssertionError, subprocess.TimeoutExpired) as error:
+            report.problem = f"{type(error).__name__} in run {report.runs}: {error}"
+    report.seconds = time.monotonic() - started
+    return report
+
+
+class _Trial:
+    """A schedule as it is played."""
+
+    def __init__(self, schedule: Schedule, folder: Path, report: Report) -> None:
+        self._schedule = schedule
+        self._report = report
+        self._as_text = schedule.tap["properties_format"] == "string"
+        self._sandbox = Sandbox(
+            schedule.project, limits=None, shaping=schedule.shaping, as_of=lambda: AS_OF
+        )
+        self._folder = folder
+        self._state: dict[str, Any] | None = None
+        self._killed = 0
+
+    def play(self) -> None:
+        """Run the pipe until it has nothing left to do."""
+        schedule = self._schedule
+        calm = [None] * _CALM_ROUNDS
+        with self._sandbox as sandbox:
+            self._lab = Lab(self._folder, sandbox)
+            self._lab.settings |= schedule.tap
+            for round_ in (*schedule.rounds, *calm):
+                sandbox.faults = round_.faults if round_ else ()
+                done = self._run(round_.kill if round_ else None)
+                self._count_faults()
+                if done:
+                    break
+            else:
+                raise AssertionError(f"work is left after {_CALM_ROUNDS} runs without a fault")
+        table = loaded(self._lab.database, as_text=self._as_text)
+        self._report.events = len(table)
+        assert_same(table, self._expected(schedule.first, schedule.last))
+        assert not self._lab.left_behind, f"left behind: {self._lab.left_behind}"
+
+    def _run(self, kill: Kill | None) -> bool:
+        """Run the pipe once; whether both ends say that all is done."""
+        lab = self._lab
+        self._report.runs += 1
+        before = len(self._sandbox.requests)
+        with (
+            (lab.folder / "tap.log").open("wb") as tap_log,
+            (lab.folder / "target.log").open("wb") as target_log,
+            (lab.folder / "states").open("wb") as states,
+        ):
+            tap = subprocess.Popen(
+                lab.tap(self._state), stdout=subprocess.PIPE, stderr=tap_log, env=environment()
+            )
+            target = subprocess.Popen(
+                lab.target(**self._schedule.target),
+                stdin=tap.stdout,
+                stdout=states,
+                stderr=target_log,
+                env=environment(),
+            )
+            assert tap.stdout is not None
+            tap.stdout.close()
+            try:
+                if kill is not None:
+                    self._kill(kill, tap, target, before)
+                tap.wait(PATIENCE)
+                target.wait(PATIENCE)
+            finally:
+                for process in (tap, target):
+                    if process.poll() is None:
+                        process.kill()
+                    process.wait()
+        self._report.requests += len(self._sandbox.requests) - before
+        self._check(kill, tap.returncode)
+        return tap.returncode == 0 and target.returncode == 0
+
+    def _kill(
+        self,
+        kill: Kill,
+        tap: subprocess.Popen[bytes],
+        target: subprocess.Popen[bytes],
+        before: int,
+    ) -> None:
+        """Send the signal when its moment has come, if the victim is still there."""
+        victim = tap if kill.victim == "tap" else target
+        deadline = time.monotonic() + PATIENCE
+        while tap.poll() is None and time.monotonic() < deadline:
+            if kill.requests is not None and (
+                len(self._sandbox.requests) - before >= kill.requests
+            ):
+                break
+            time.sleep(0.002)
+        time.sleep(kill.delay)
+        if victim.poll() is None:
+            self._report.kills[f"{kill.signum.name} to the {kill.victim}"] += 1
+            self._killed += (kill.victim, kill.signum) == ("tap", 9)
+            victim.send_signal(kill.signum)
+
+    def _check(self, kill: Kill | None, code: int) -> None:
+        """Hold the run against what must be true after any run."""
+        log = (self._lab.folder / "tap.log").read_text()
+        ends = {0, 1} | (_SIGNALLED if kill is not None and kill.victim == "tap" else set())
+        assert code in ends, f"the tap ended with {code}: {log}"
+        assert "Traceback" not in log, log
+        assert len(self._lab.left_behind) <= self._killed, f"left behind: {self._lab.left_behind}"
+        self._state = last_state((self._lab.folder / "states").read_bytes()) or self._state
+        table = loaded(self._lab.database, as_text=self._as_text)
+        everything = self._expected(self._schedule.first, self._schedule.last)
+        # A duplicate's older form may be there for now, so only keys are compared.
+        extra = table.keyed.keys() - everything.keyed.keys()
+        assert not extra, f"events are extra: {sorted(extra)}"
+        bookmark = (self._state or {}).get("bookmarks", {}).get("events", {})
+        for first, last in bookmark.get("loaded", []):
+            days = date.fromisoformat(first), date.fromisoformat(last)
+            missing = self._expected(*days) - table
+            assert not missing, f"{len(missing)} of {first}..{last} are missing, yet in the state"
+
+    def _expected(self, first: date, last: date) -> Table:
+        return expected(lines_of(self._schedule.project, first, last), as_text=self._as_text)
+
+    def _count_faults(self) -> None:
+        played = (request.fault for request in self._sandbox.requests)
+        self._report.faults = Counter(fault.effect.name for fault in played if fault is not None)
