@@ -143,8 +143,7 @@ class TestParse:
 
     @pytest.mark.parametrize(
         "value",
-        [None, True, False, [], {}, b"0", "", "soon"]
-        + [float("nan"), float("inf"), float("-inf")],
+        [None, True, False, [], {}, b"0", "", "soon"] + [float("nan"), float("inf"), float("-inf")],
     )
     def test_what_is_no_time(self, value: object) -> None:
         with pytest.raises(ValueError, match=r"time is|isoformat"):
