@@ -38,6 +38,7 @@ def main() -> int:
         1 if something could not be measured, 0 otherwise: a target that is missed is a result.
     """
     options = _parser().parse_args()
+    head = _head(quick=options.quick)
     figures: list[Figure] = []
     failed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
@@ -50,11 +51,11 @@ def main() -> int:
             except RunError as error:
                 _say(f"{name}: {error}")
                 failed.append(name)
-    text = f"{_head(quick=options.quick)}\n{table(figures)}"
+    text = f"{head}\n{table(figures)}"
     if failed:
         text += f"\nNot measured, since a process failed: {', '.join(failed)}.\n"
     print(text)
-    options.markdown.write_text(f"# Benchmarks\n\n{text}")
+    options.markdown.write_text(f"# Benchmarks\n\n{text}", encoding="utf-8")
     return 1 if failed else 0
 
 
@@ -88,6 +89,7 @@ def _head(*, quick: bool) -> str:
             parts.append(f"{package} {version(package)}")
         except PackageNotFoundError:
             parts.append(f"no {package}")
+    parts.append(f"load of other programs before it {os.getloadavg()[0]:.1f}")
     return f"{', '.join(parts)}.\n" + (f"\n{_QUICK}" if quick else "")
 
 

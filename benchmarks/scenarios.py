@@ -274,7 +274,7 @@ def threads(bench: Bench) -> Iterator[Figure]:
         server.warm(days.first, days.last, longest=7, workers=1)
         server.warm(days.first, days.last, longest=7, workers=10)
         tap = partial(bench.tap, server, days, workers=10, **_UNLIMITED)
-        parallel, sequential = alternate(5, partial(tap, parallel=True), tap)
+        parallel, sequential = alternate(3 if bench.quick else 5, partial(tap, parallel=True), tap)
     rate, sequential_rate = median_of(parallel, _rate), median_of(sequential, _rate)
     cpu = median_of(sequential, _cpu), median_of(parallel, _cpu)
     yield Figure(
@@ -315,7 +315,7 @@ def loader(bench: Bench) -> Iterator[Figure]:
             return run([*_FAST, "--config", str(path)], load)
 
         objects, files, strings = alternate(
-            3, partial(piped, "object"), alone, partial(piped, "string")
+            2 if bench.quick else 3, partial(piped, "object"), alone, partial(piped, "string")
         )
     wall, wall_alone, wall_strings = (median_of(each, _span) for each in (objects, files, strings))
     cpu, cpu_alone = (median_of(each, _last_cpu) for each in (objects, files))

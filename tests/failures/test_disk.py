@@ -1,0 +1,192 @@
+"""The disk: full, not writable, and left as it was found."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from tap_mixpanel_parallel.sandbox import Damage, Fault, Line, Project, Shaping, Status
+from tests.failures.conftest import DAYS
+from tests.failures.harness import (
+    PATIENCE,
+    Body,
+    Lab,
+    Output,
+    environment,
+    identities,
+    lines_of,
+    wait_until,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.failures.conftest import LabMaker
+
+
+@dataclass(frozen=True)
+class BigAndDamaged(Damage):
+    """Another body, and damaged."""
+
+    body: bytes = b""
+
+    def lines(self, source: object) -> Iterator[bytes]:
+        """Give the body."""
+        del source
+        yield self.body
+
+
+BIG: Final = b"".join(
+    b'{"event":"A","properties":{"time":1,"$insert_id":"%d","v":"%s"}}\n' % (n, b"x" * 1000)
+    for n in range(1500)
+)
+
+
+@pytest.fixture
+def small_disk(lab: Lab) -> Iterator[Lab]:
+    """A lab whose spool has 2 MB."""
+    options = ["-t", "tmpfs", "-o", "size=2m", "tmpfs", str(lab.spool)]
+    mounted = subprocess.run(["mount", *options], capture_output=True, check=False)  # noqa: S607
+    if mounted.returncode != 0:
+        pytest.skip("no tmpfs can be mounted here")
+    try:
+        yield lab
+    finally:
+        left_behind = [name for name in lab.left_behind if "quarantine" not in name]
+        subprocess.run(["umount", str(lab.spool)], check=True)  # noqa: S607
+    assert not left_behind
+
+
+def assert_only_the_second_day_failed(lab: Lab, output: Output) -> None:
+    [failure] = output.failures
+    assert output.code == 1
+    assert "Traceback" not in output.errors
+    assert output.loaded == [DAYS[0], *DAYS[2:]]
+    assert str(lab.spool) in failure["error"]
+    assert "free some space there, or set spool_dir" in failure["error"]
+    lines = [
+        line for day in output.loaded for line in lines_of(Project(events_per_day=40), day, day)
+    ]
+    assert output.identities == identities(lines)
+
+
+def test_a_window_that_does_not_fit(small_disk: Lab) -> None:
+    small_disk.sandbox.faults = [Fault(Body(BIG * 2), days=(DAYS[1], DAYS[1]))]
+
+    output = small_disk.run()
+
+    assert_only_the_second_day_failed(small_disk, output)
+    assert "No space left on device" in output.failures[0]["error"]
+
+
+def test_a_body_that_does_not_fit(small_disk: Lab) -> None:
+    noise = os.urandom(3_000_000).hex().encode()
+    small_disk.sandbox.faults = [Fault(Body(noise), days=(DAYS[1], DAYS[1]))]
+
+    output = small_disk.run()
+
+    assert_only_the_second_day_failed(small_disk, output)
+
+
+def test_files_must_not_grow(lab: Lab) -> None:
+    """As on a full disk, on machines where nothing can be mounted."""
+    lab.sandbox.faults = [Fault(Body(BIG), days=(DAYS[1], DAYS[1]))]
+    limited = ["sh", "-c", 'ulimit -f 1000; exec "$@"', "sh", *lab.tap()]
+
+    done = subprocess.run(
+        limited, env=environment(), capture_output=True, timeout=PATIENCE, check=False
+    )
+
+    output = Output(done.returncode, done.stdout, done.stderr.decode())
+    assert_only_the_second_day_failed(lab, output)
+
+
+@pytest.mark.slow
+def test_a_rejected_body_gives_its_space_back(small_disk: Lab) -> None:
+    """The checksum is damaged, so all of the window is written before it is rejected."""
+    damaged = BigAndDamaged(at=-8, body=BIG)
+    small_disk.sandbox.faults = [Fault(damaged, times=1, each_range=True), Fault(Body(BIG))]
+
+    output = small_disk.run(max_attempts=2, parallel=True, workers=4)
+
+    assert output.code == 0, output.errors
+
+
+def test_the_quarantine_does_not_fit(small_disk: Lab) -> None:
+    small_disk.sandbox.faults = [
+        Fault(Body(b"9" * 3_000_000 + b"\n" + BIG.splitlines(keepends=True)[0]))
+    ]
+    output = small_disk.run(on_malformed_line="quarantine")
+
+    assert output.code == 1
+    assert "Traceback" not in output.errors
+    assert "free some space there" in output.errors
+    assert small_disk.left_behind == []
+
+
+def test_standard_output_is_a_file_on_a_full_disk(lab: Lab) -> None:
+    with Path("/dev/full").open("wb") as file, lab.start(file) as tap:
+        tap.wait(PATIENCE)
+
+    assert tap.returncode == 1
+    assert "No space left on device" in lab.errors
+    assert "Traceback" not in lab.errors
+
+
+@pytest.mark.parametrize("spool", ["nowhere", "a file"])
+def test_a_spool_that_is_no_folder_is_named_before_the_first_request(lab: Lab, spool: str) -> None:
+    path = lab.folder / spool
+    if spool == "a file":
+        path.touch()
+
+    output = lab.run(spool_dir=str(path))
+
+    assert output.code == 1
+    assert "spool_dir" in output.errors
+    assert "Traceback" not in output.errors
+    assert output.text == b""
+    assert lab.sandbox.requests == []
+
+
+@pytest.mark.slow
+def test_what_a_killed_run_leaves_the_next_one_sweeps(make_lab: LabMaker) -> None:
+    lab = make_lab(shaping=Shaping(bytes_per_second=2000))
+    with lab.start(subprocess.DEVNULL, parallel=True, workers=4) as tap:
+        wait_until(lambda: list(lab.spool.rglob("*.body")), "a body")
+        tap.send_signal(signal.SIGKILL)
+        tap.wait(PATIENCE)
+    killed = lab.left_behind
+    lab.sandbox.shaping = Shaping()
+    other = make_lab(shaping=Shaping(first_byte_seconds=600))
+    with other.start(subprocess.DEVNULL, spool_dir=str(lab.spool)) as slow:
+        wait_until(lambda: other.sandbox.max_concurrent, "a run beside it")
+        beside = lab.left_behind
+
+        output = lab.run()
+
+        assert lab.left_behind == beside, "a run that is under way keeps its spool"
+        slow.send_signal(signal.SIGTERM)
+        slow.wait(PATIENCE)
+
+    assert len(killed) == 1
+    assert len(beside) == 1
+    assert killed != beside, "the first of the two to start has swept"
+    assert output.code == 0
+    assert lab.left_behind == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "fault", [Fault(Status(401)), Fault(Status(500)), Fault(Line(b"99"), each_range=True, after=1)]
+)
+def test_nothing_is_left_while_requests_are_under_way(make_lab: LabMaker, fault: Fault) -> None:
+    for _ in range(3):
+        lab = make_lab(faults=[fault], shaping=Shaping(first_byte_seconds=0.02))
+        lab.run(parallel=True, workers=8, end_date="2025-02-28", balance_windows=False)
+        assert lab.left_behind == []

@@ -1,0 +1,171 @@
+"""Mixpanel's limits: kept, and where it answers 429 all the same, waited out. In virtual time."""
+
+from __future__ import annotations
+
+import json
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from tap_mixpanel_parallel.client import ExportClient
+from tap_mixpanel_parallel.clock import Clock
+from tap_mixpanel_parallel.fetcher import Fetcher, _Stopped
+from tap_mixpanel_parallel.limits import RateLimit
+from tap_mixpanel_parallel.sandbox import Fault, Limits, Project, Status
+from tap_mixpanel_parallel.tap import TapMixpanelParallel
+from tests.failures.harness import PATIENCE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tap_mixpanel_parallel.client import Download
+    from tap_mixpanel_parallel.progress import ParallelFetchResult
+    from tests.failures.conftest import LabMaker
+    from tests.failures.harness import Lab
+
+START: Final = datetime(2025, 5, 1, tzinfo=UTC)
+HOUR: Final = 3600.0
+
+
+class VirtualTime(Clock):
+    """A clock that goes on only while everybody who could go on sleeps.
+
+    From the moment at which a request is let go to the end of its answer it stands still, so
+    the sandbox sees a request when the tap has counted it.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._seconds = 0.0
+        self._requests = 0
+        self._wakings: list[float] = []
+        self.waits: list[float] = []
+
+    def now(self) -> datetime:
+        return START + timedelta(seconds=self._seconds)
+
+    def monotonic(self) -> float:
+        return self._seconds
+
+    def request(self, count: int) -> None:
+        """A request begins (1) or has ended (-1)."""
+        with self._changed:
+            self._requests += count
+            self._changed.notify_all()
+
+    def sleep(self, seconds: float, is_stopped: Callable[[], bool]) -> None:
+        """Sleep; the earliest sleeper turns the clock on."""
+        with self._changed:
+            self.waits.append(seconds)
+            waking = self._seconds + seconds
+            self._wakings.append(waking)
+            while self._seconds < waking and not is_stopped():
+                if self._requests == 0:
+                    self._seconds = max(self._seconds, min(self._wakings))
+                    self._changed.notify_all()
+                if self._seconds < waking:
+                    self._changed.wait(0.05)
+            self._wakings.remove(waking)
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> VirtualTime:
+    """Virtual time for every part of the tap that waits."""
+    time = VirtualTime()
+    acquire, download = RateLimit.acquire, ExportClient.download
+
+    def counted_acquire(limit: RateLimit) -> float:
+        time.request(1)
+        if wait := acquire(limit):
+            time.request(-1)
+        return wait
+
+    def counted_download(client: ExportClient, *args: Any, **kwargs: Any) -> Download:
+        try:
+            return download(client, *args, **kwargs)
+        finally:
+            time.request(-1)
+
+    def sleep(fetcher: Fetcher, seconds: float) -> None:
+        time.sleep(seconds, fetcher._stop.is_set)
+        if fetcher._stop.is_set():
+            raise _Stopped
+
+    monkeypatch.setattr(RateLimit, "acquire", counted_acquire)
+    monkeypatch.setattr(ExportClient, "download", counted_download)
+    monkeypatch.setattr(Fetcher, "_sleep", sleep)
+    return time
+
+
+def run(lab: Lab, time: VirtualTime, **settings: Any) -> ParallelFetchResult:
+    """Run the tap in this process, to its end."""
+    config = lab.settings | settings
+    tap = TapMixpanelParallel(config=config, clock=time)
+    outcome: list[ParallelFetchResult] = []
+    thread = threading.Thread(target=lambda: outcome.append(tap.run()), daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    assert outcome, "the run hangs"
+    return outcome[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [{"parallel": False}, {"parallel": True, "workers": 10}])
+def test_seventy_windows_meet_no_429(
+    make_lab: LabMaker, time: VirtualTime, settings: dict[str, Any]
+) -> None:
+    limits = Limits(per_hour=60, per_second=3, concurrent=100, clock=time.monotonic)
+    lab = make_lab(Project(events_per_day=5), limits=limits)
+    del lab.settings["requests_per_second"], lab.settings["requests_per_hour"]
+
+    result = run(lab, time, start_date="2025-02-01", end_date="2025-04-11", **settings)
+
+    assert len(result.batches) == 70
+    assert result.success
+    assert [request.status for request in lab.sandbox.requests] == [200] * 70
+    assert HOUR <= time.monotonic() < HOUR + 60
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "first_wait"),
+    [("3600", (HOUR, HOUR + 1)), (None, (5, 6)), ("soon", (5, 6)), ("0", (0, 1))],
+)
+def test_it_waits_as_told_and_gets_through(
+    make_lab: LabMaker, time: VirtualTime, retry_after: str | None, first_wait: tuple[float, float]
+) -> None:
+    lab = make_lab(faults=[Fault(Status(429, retry_after=retry_after), times=1)])
+
+    result = run(lab, time, max_attempts=2)
+
+    assert result.success
+    assert len(time.waits) == 1
+    assert first_wait[0] <= time.waits[0] <= first_wait[1]
+
+
+def test_without_a_word_the_pauses_grow_and_the_window_fails_with_the_reason(
+    make_lab: LabMaker, time: VirtualTime, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "too many export requests in progress for this project"
+    body = json.dumps({"error": said}).encode()
+    lab = make_lab(faults=[Fault(Status(429, body))])
+
+    result = run(lab, time, max_attempts=5, end_date="2025-01-06")
+
+    assert [(batch.attempts, batch.error) for batch in result.failed] == [(5, f"HTTP 429: {said}")]
+    assert len(time.waits) == 4
+    assert all(
+        after > 2 * before for before, after in zip(time.waits, time.waits[1:], strict=False)
+    )
+
+
+def test_a_limit_that_others_use_up(make_lab: LabMaker, time: VirtualTime) -> None:
+    """The project has a smaller budget than the tap counts with."""
+    limits = Limits(per_hour=2, retry_after=True, clock=time.monotonic)
+    lab = make_lab(limits=limits)
+
+    result = run(lab, time, max_attempts=3)
+
+    assert result.success
+    assert time.monotonic() >= HOUR
