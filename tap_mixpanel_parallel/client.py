@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote, quote_plus
 
 import requests
 import urllib3
@@ -23,6 +22,7 @@ from tap_mixpanel_parallel.exceptions import (
     RefusedError,
     TransportError,
 )
+from tap_mixpanel_parallel.redaction import Redactor
 from tap_mixpanel_parallel.spool import spool_error
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class ExportClient:
         events: Sequence[str] = (),
         where: str | None = None,
         timeout: float = 600.0,
+        trust_env: bool = True,
     ) -> None:
         """Request with these credentials and filters.
 
@@ -82,10 +83,14 @@ class ExportClient:
             events: Only events of these names; none means all.
             where: Mixpanel's filter expression.
             timeout: Seconds without a byte after which an attempt has failed.
+            trust_env: Whether the environment may name a proxy (see requests).
         """
         self._url = f"{url}/export"
         self._credentials = credentials
+        self._redact = Redactor(credentials)
         self._timeout = timeout
+        self._trust_env = trust_env
+        self._connect_timeout = min(_CONNECT_TIMEOUT, timeout)
         self._agent = f"tap-mixpanel-parallel/{version('tap-mixpanel-parallel')}"
         self._parameters = {"time_in_ms": "true"}
         if credentials.project_id is not None:
@@ -129,7 +134,7 @@ class ExportClient:
             with self._session().get(
                 self._url,
                 params=parameters,
-                timeout=(min(_CONNECT_TIMEOUT, self._timeout), self._timeout),
+                timeout=(self._connect_timeout, self._timeout),
                 stream=True,
                 # A redirect could carry the credentials to another host.
                 allow_redirects=False,
@@ -137,6 +142,10 @@ class ExportClient:
                 self._check_status(response)
                 compressed = _is_gzip(response)
                 size = _save(response, path, on_bytes)
+        except requests.ConnectTimeout:
+            raise TransportError(
+                f"no connection within {self._connect_timeout:g} seconds"
+            ) from None
         except (requests.Timeout, urllib3.exceptions.TimeoutError):
             raise TransportError(
                 f"no byte for {self._timeout:g} seconds (request_timeout)"
@@ -151,6 +160,7 @@ class ExportClient:
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
             session = self._local.session = requests.Session()
+            session.trust_env = self._trust_env
             # UTF-8 bytes: requests would encode text as Latin-1 and fail at 東京.
             session.auth = (
                 self._credentials.username.encode(),  # type: ignore[assignment]
@@ -184,13 +194,6 @@ class ExportClient:
             status = requests.codes.unauthorized
         remedy = _REMEDIES.get(status, "check region and api_url")
         raise RefusedError(f"Mixpanel refuses the export. {answer}; {remedy}")
-
-    def _redact(self, text: str) -> str:
-        """The text without the secret, in any form in which a library may print it."""
-        secret = self._credentials.secret
-        for form in (secret, quote(secret, safe=""), quote_plus(secret)):
-            text = text.replace(form, "***")
-        return text
 
 
 def _is_gzip(response: requests.Response) -> bool:
@@ -232,7 +235,7 @@ def _read_error(response: requests.Response) -> str:
         text = body.decode("utf-8", "replace")
         parsed = json.loads(text)
         text = str(parsed["error"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         text = html.unescape(re.sub(r"<(script|style).*?</\1>|<[^>]+>", " ", text, flags=re.DOTALL))
     except urllib3.exceptions.HTTPError:
         return ""

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
+from requests.utils import get_environ_proxies, select_proxy
+
 from tap_mixpanel_parallel.auth import Credentials
 from tap_mixpanel_parallel.config_schema import CONFIG_SCHEMA, SANDBOX
 from tap_mixpanel_parallel.windows import Window
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _DATE: Final = re.compile(r"(\d{4}-\d{2}-\d{2})(T00:00(:00(\.0+)?)?(Z|\+00:00)?)?")
+_API_SCHEMES: Final = frozenset({"http", "https"})
+_PROXY_SCHEMES: Final = _API_SCHEMES | {"socks4", "socks4a", "socks5", "socks5h"}
 _PERIOD: Final = re.compile(r"P(\d{1,5})D")
 
 
@@ -114,19 +118,29 @@ class ConfigReader:
         value = self.text(name)
         if value is None:
             return None
-        try:
-            parts = urlsplit(value)
-            fits = parts.scheme in {"http", "https"} and bool(parts.hostname) and not parts.query
-            hidden = parts.username is not None or parts.password is not None
-        except ValueError:
-            fits, hidden = False, False
-        if hidden:
+        if "@" in value:
             self.problems.append(f"{name}: holds credentials; give them in their own settings")
-        elif not fits:
+        elif not _is_url(value, _API_SCHEMES):
             self._problem(
                 name, value, "is no base URL; give e.g. https://data.mixpanel.com/api/2.0"
             )
         return value.rstrip("/")
+
+    def check_proxy(self, url: str) -> None:
+        """Look at the proxy that the environment names for a URL, without quoting it."""
+        try:
+            proxy = select_proxy(url, get_environ_proxies(url))
+        except ValueError:
+            return  # the URL is no URL, and that is a problem already
+        if proxy is None:
+            return
+        proxy = proxy if "//" in proxy else f"http://{proxy}"
+        rest = re.sub(r"^\w+://[^/?#]*", "", proxy)
+        if "@" in rest or not _is_url(proxy, _PROXY_SCHEMES):
+            self.problems.append(
+                "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY: holds no proxy URL; give e.g. "
+                "http://user:password@host:8080, with %23 for # and so on in the password"
+            )
 
     def zone(self, name: str) -> ZoneInfo:
         """An IANA time zone."""
@@ -153,6 +167,8 @@ class ConfigReader:
         """The days from `start_date` to `end_date`, up to today at most."""
         end = self._date("end_date", default=today)
         start = self._value("start_date")
+        if end is not None and end > today:
+            self.warnings.append(f"end_date {end} lies in the future: reading up to today, {today}")
         if start is None:
             self.problems.append("start_date: is missing; give the first day, e.g. 2025-01-01")
         elif isinstance(start, str) and (period := _PERIOD.fullmatch(start)):
@@ -186,8 +202,6 @@ class ConfigReader:
             remedy = f"is before start_date {first}; give a day from then on"
             self._problem("end_date", str(end), remedy)
             return Window(today, today)
-        if end > today:
-            self.warnings.append(f"end_date {end} lies in the future: reading up to today, {today}")
         return Window(first, min(end, today))
 
     def _period(self, value: str, days: int, end: date) -> Window:
@@ -243,3 +257,14 @@ class ConfigReader:
                 "account's (or a project_secret), or try region: sandbox, which needs none"
             )
         return None
+
+
+def _is_url(value: str, schemes: frozenset[str]) -> bool:
+    """Whether a text is a URL of one of these schemes, without a query."""
+    try:
+        parts = urlsplit(value)
+        # Reading the port checks it.
+        fits = parts.scheme in schemes and parts.port != 0
+    except ValueError:
+        return False
+    return fits and bool(parts.hostname) and not (parts.query or parts.fragment)

@@ -6,6 +6,9 @@ from typing import Any, Final
 
 from singer_sdk import typing as th
 
+LONGEST_WINDOW: Final = 3650
+"""The most days that `window_days` takes."""
+
 SANDBOX: Final = "sandbox"
 """The region whose Mixpanel runs inside the tap."""
 
@@ -98,7 +101,7 @@ _SETTINGS: Final = th.PropertiesList(
     ),
     th.Property(
         "window_days",
-        th.IntegerType(minimum=1, maximum=3650),
+        th.IntegerType(minimum=1, maximum=LONGEST_WINDOW),
         default=7,
         title="Window days",
         description="The longest window, in days.",

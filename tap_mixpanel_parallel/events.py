@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
-from tap_mixpanel_parallel.exceptions import IncompleteExportError, MalformedLineError
+from tap_mixpanel_parallel.exceptions import IncompleteExportError, MalformedLineError, quote_line
 from tap_mixpanel_parallel.localtime import LocalTime, parse_time
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 UNIT_SEPARATOR: Final = "\x1f"
 """Joins the parts of an event's key."""
 
-_ABORTED: Final = re.compile(rb"\s*(export )?terminated early\s*", re.IGNORECASE)
+_ABORTED: Final = re.compile(rb"(export )?terminated early\s*\Z", re.IGNORECASE)
+"""What a server-side abort leaves in place of the rest, even within a line."""
+
 _NULL: Final = Raw(b"null")
 
 
@@ -181,7 +183,7 @@ class EventReader:
                 parsed.event,
                 distinct_id if sent_id is None else sent_id,
                 time_ms,
-                insert_id or self._content_key(parsed.properties),
+                insert_id or self._content_key(parsed.event, parsed.properties),
             ),
             parsed.event,
             local.to_utc(time_ms),
@@ -191,7 +193,7 @@ class EventReader:
             str(parsed.properties, "utf-8") if self._properties_as_text else parsed.properties,
         )
 
-    def _content_key(self, properties: Raw) -> str:
+    def _content_key(self, event: str, properties: Raw) -> str:
         """What stands in the key for a missing `$insert_id`: a hash of the properties.
 
         Merging a user rewrites `distinct_id` and keeps the id that was sent in
@@ -205,6 +207,7 @@ class EventReader:
         for name, value in pairs.items():
             digest.update(b"%b\x1f%b\x1f" % (name.encode(), value))
         content = digest.hexdigest()
+        digest.update(event.encode())
         ordinal = self._identical[digest.digest()]
         self._identical[digest.digest()] += 1
         return f"{content}{UNIT_SEPARATOR}{ordinal}" if ordinal else content
@@ -225,16 +228,23 @@ def _as_text(value: Raw) -> str | None:
 
 
 def _no_event(line: bytes, number: int, error: Exception) -> IncompleteExportError:
-    if _ABORTED.fullmatch(line):
-        return IncompleteExportError(
-            f"Mixpanel ended the export early: line {number} is {line.decode().strip()!r}"
-        )
-    try:
-        reported = _decode_error(line).error
-    except (msgspec.DecodeError, RecursionError):
-        reported = None
-    if reported is not None:
-        return IncompleteExportError(
-            f"Mixpanel ended the export with an error: line {number} is {line[:200].decode()!r}"
-        )
-    return MalformedLineError(number, line, str(error))
+    if aborted := _ABORTED.search(line):
+        said, how = aborted[0], "early"
+    elif (reported := _reported(line)) is not None:
+        said, how = reported, "with an error"
+    else:
+        return MalformedLineError(number, line, str(error))
+    return IncompleteExportError(
+        f"Mixpanel ended the export {how}: line {number} is {quote_line(said).strip()!r}"
+    )
+
+
+def _reported(line: bytes) -> bytes | None:
+    """The object with which Mixpanel reports an error: the line, or what it ends with."""
+    for start in (0, line.rfind(b'{"error"')):
+        try:
+            _decode_error(line[start:])
+        except (msgspec.DecodeError, RecursionError):
+            continue
+        return line[start:]
+    return None

@@ -6,10 +6,13 @@ a person reads: it says what happened and what to do, and never holds a secret.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from tap_mixpanel_parallel.progress import ParallelFetchResult
+
+_QUOTED: Final = 200
+"""Characters of a line; each takes four bytes at most."""
 
 
 class TapError(Exception):
@@ -66,10 +69,14 @@ class MalformedLineError(IncompleteExportError):
 
     def __init__(self, line_number: int, line: bytes, reason: str) -> None:
         """Say which line it is, and quote its beginning."""
-        quoted = line[:200].decode("utf-8", "backslashreplace")
-        super().__init__(f"line {line_number} is no event ({reason}): {quoted}")
+        super().__init__(f"line {line_number} is no event ({reason}): {quote_line(line)}")
         self.line_number = line_number
         self.line = line
+
+
+def quote_line(line: bytes) -> str:
+    """The first 200 characters of a line, for a person."""
+    return line[: 4 * _QUOTED].decode("utf-8", "backslashreplace")[:_QUOTED]
 
 
 class ExportFailedError(TapError):

@@ -12,6 +12,7 @@ from tap_mixpanel_parallel.fetcher import Fetcher, RetryPolicy
 from tap_mixpanel_parallel.limits import RateLimit
 from tap_mixpanel_parallel.messages import Prepared, prepare
 from tap_mixpanel_parallel.progress import BatchResult, ParallelFetchResult, Reporter
+from tap_mixpanel_parallel.redaction import Redactor
 from tap_mixpanel_parallel.spool import spool_error
 from tap_mixpanel_parallel.state import ExportState, FailedWindow
 from tap_mixpanel_parallel.windows import Window
@@ -84,6 +85,7 @@ class Export:
         self._emitter = emitter
         self._clock = clock
         self._logger = logger
+        self._redact = Redactor(settings.credentials)
         self._fetcher: Fetcher | None = None
 
     def run(
@@ -223,8 +225,9 @@ class Export:
     def _prepare_or_quarantine(self, task: Task, download: Download) -> Prepared:
         """Turn a body into messages.
 
-        Lines that are no events are let pass only if they were no events in the attempt
-        before as well, and all else is whole: then no further attempt mends them.
+        Lines that are no events are let pass only if the same were none in an earlier
+        body as well, or if there is but one attempt, and all else is whole: then no
+        further attempt mends them.
         """
         try:
             return self._prepare_whole(download)
@@ -233,7 +236,7 @@ class Export:
                 raise
         prepared = self._prepare_whole(download, tolerant=True)
         lines = frozenset(error.line for error in prepared.malformed)
-        if lines != task.malformed and task.attempts < self._settings.max_attempts:
+        if lines != task.malformed and self._settings.max_attempts > 1:
             task.malformed = lines
             raise prepared.malformed[0]
         self._quarantine(task.window, prepared)
@@ -266,7 +269,7 @@ class Export:
             path.unlink(missing_ok=True)
             raise spool_error(path.parent, error) from None
         self._logger.warning(
-            "%s: %d lines are no events; they are in %s and not loaded",
+            "%s: lines that are no events: %d; they are in %s and not loaded",
             window,
             len(prepared.malformed),
             path,
@@ -287,7 +290,8 @@ class Export:
         path.unlink()
 
     def _fail(self, task: Task, error: BaseException) -> BatchResult:
-        reason = " ".join(str(error).split())
+        # What the export's lines say comes from the server as well.
+        reason = self._redact(" ".join(str(error).split()))
         failure = FailedWindow(
             window=task.window,
             attempts=task.attempts,

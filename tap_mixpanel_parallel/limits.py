@@ -35,9 +35,12 @@ class RateLimit:
             per_hour: Starts in any hour.
             clock: Seconds that only ever grow.
         """
-        rates = [Rate(per_hour, HOUR_MS)]
-        if per_second < per_hour:
-            rates.insert(0, Rate(per_second, SECOND_MS))
+        rates = [Rate(per_second, SECOND_MS), Rate(per_hour, HOUR_MS)]
+        # A limit that the other one keeps anyway: the library refuses to count it.
+        if per_second >= per_hour:
+            del rates[0]
+        elif per_hour * SECOND_MS >= per_second * HOUR_MS:
+            del rates[1]
         self._bucket = InMemoryBucket(rates)
         self._clock = clock
         self._lock = threading.Lock()

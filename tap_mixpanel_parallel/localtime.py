@@ -16,7 +16,7 @@ _DAY_MS: Final = 86_400_000
 _FIRST_MS: Final = (date.min - _EPOCH).days * _DAY_MS
 _LAST_MS: Final = ((date.max - _EPOCH).days + 1) * _DAY_MS - 1
 _SLOT_MS: Final = 900_000
-"""Clocks change at whole quarters of an hour, so one offset serves each quarter."""
+"""Most clocks change at whole quarters of an hour, so one offset mostly serves a quarter."""
 
 _MINUTE_MS: Final = 60_000
 _WITHIN_MINUTE: Final = [f"{ms // 1000:02}.{ms % 1000:03}Z" for ms in range(_MINUTE_MS)]
@@ -45,7 +45,7 @@ class LocalTime:
         """Convert from this zone's wall time."""
         self._zone = zone
         self._is_utc = str(zone) == "UTC"
-        self._offsets: dict[int, int] = {}
+        self._offsets: dict[int, int | None] = {}
 
     def to_utc(self, time_ms: int) -> str:
         """A wall time, in milliseconds as if it were UTC, as RFC 3339 in UTC.
@@ -55,10 +55,16 @@ class LocalTime:
         if self._is_utc:
             return format_utc(time_ms)
         slot = time_ms // _SLOT_MS
-        offset = self._offsets.get(slot)
-        if offset is None:
-            offset = self._offsets[slot] = self._offset_ms(slot * _SLOT_MS)
-        return format_utc(time_ms - offset)
+        if slot not in self._offsets:
+            self._offsets[slot] = self._slot_offset_ms(slot)
+        offset = self._offsets[slot]
+        return format_utc(time_ms - (self._offset_ms(time_ms) if offset is None else offset))
+
+    def _slot_offset_ms(self, slot: int) -> int | None:
+        """The offset of a whole slot; None if it changes within it."""
+        start = slot * _SLOT_MS
+        offset = self._offset_ms(start)
+        return offset if self._offset_ms(start + _SLOT_MS - 1) == offset else None
 
     def _offset_ms(self, wall_ms: int) -> int:
         wall_ms = min(max(wall_ms, _FIRST_MS + _DAY_MS), _LAST_MS - _DAY_MS)

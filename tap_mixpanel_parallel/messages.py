@@ -59,12 +59,14 @@ class Block:
     """Some lines of a body, without their line ends.
 
     Attributes:
-        lines: The lines.
+        lines: The lines, mended.
+        original: The same as they came, in one piece.
         is_utf8: Whether all of them are UTF-8.
         is_end: Whether it is what follows the last line end.
     """
 
     lines: list[bytes]
+    original: bytes
     is_utf8: bool
     is_end: bool = False
 
@@ -159,18 +161,19 @@ def read_records(
     for block in read_blocks(download):
         check()
         records = []
-        for line in block.lines:
-            number += 1
+        for index, line in enumerate(block.lines):
             try:
                 if not block.is_utf8:
-                    _check_utf8(line, number)
-                records.append(reader.read(line, number))
+                    _check_utf8(line, number + index + 1)
+                records.append(reader.read(line, number + index + 1))
             except MalformedLineError as error:
                 if line.isspace() or not line:
                     continue
                 if malformed is None or block.is_end or len(malformed) == _MOST_MALFORMED:
                     raise
+                error.line = block.original.split(b"\n")[index]
                 malformed.append(error)
+        number += len(block.lines)
         yield records
 
 
@@ -232,13 +235,14 @@ def _mend(lines: bytes) -> Block:
 
     JSON may hold them (RFC 8259, 8.2), but no UTF-8 text can, so no loader stores them.
     """
+    original = lines
     if b"\\ud" in lines or b"\\uD" in lines:
         lines = _ESCAPE.sub(lambda match: rb"\ufffd" if match[1] else match[0], lines)
     is_utf8 = _is_utf8(lines)
     if not is_utf8:
         lines = _ENCODED_SURROGATE.sub("\N{REPLACEMENT CHARACTER}".encode(), lines)
         is_utf8 = _is_utf8(lines)
-    return Block(lines.split(b"\n"), is_utf8)
+    return Block(lines.split(b"\n"), original, is_utf8)
 
 
 def _is_utf8(text: bytes) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from tap_mixpanel_parallel.config_schema import LONGEST_WINDOW
 from tap_mixpanel_parallel.windows import Window, count_days, intersect, subtract
+from tap_mixpanel_parallel.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -68,8 +71,8 @@ class Plan:
         several = len(self.windows) > 1 and self.concurrency > 1
         pace = f", {self.concurrency} at once" if several else ""
         return (
-            f"{self.wanted}: {_count(self.days, 'day')} to fetch in "
-            f"{_count(len(self.windows), 'window')} of up to {_count(longest, 'day')}{pace}"
+            f"{self.wanted}: {counted(self.days, 'day')} to fetch in "
+            f"{counted(len(self.windows), 'window')} of up to {counted(longest, 'day')}{pace}"
         )
 
     @property
@@ -79,7 +82,7 @@ class Plan:
         if self.hours:
             warnings.append(
                 f"{len(self.windows):,} requests are needed and {self.requests_per_hour:,} may "
-                f"start in an hour: it takes over {_count(self.hours, 'hour')}; {self.advice}"
+                f"start in an hour: it takes over {counted(self.hours, 'hour')}; {self.advice}"
             )
         if self.left_out:
             warnings.append(
@@ -168,15 +171,17 @@ def _advice(settings: Settings, windows: list[Window]) -> str | None:
     """The smallest change that makes windows fit into one hour."""
     if len(windows) <= settings.requests_per_hour:
         return None
-    for longest in range(settings.window_days + 1, count_days(windows) + 1):
-        if len(settings.plan(windows, longest)) <= settings.requests_per_hour:
-            return f"window_days: {longest} would fit into one"
+
+    def fits(longest: int) -> bool:
+        return len(settings.plan(windows, longest)) <= settings.requests_per_hour
+
+    # Longer windows are never more windows.
+    candidates = range(settings.window_days + 1, min(count_days(windows), LONGEST_WINDOW) + 1)
+    found = bisect_left(candidates, True, key=fits)
+    if found < len(candidates):
+        return f"window_days: {candidates[found]} would fit into one"
     return "fewer workers, or fewer days, would fit into one"
 
 
 def _range(window: Window) -> dict[str, Any]:
     return {"from_date": str(window.first), "to_date": str(window.last)}
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
+
+from tap_mixpanel_parallel.wording import counted, format_bytes, format_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,8 +17,6 @@ if TYPE_CHECKING:
     from tap_mixpanel_parallel.windows import Window
 
 Status = Literal["loaded", "failed"]
-
-_UNITS: Final = ("B", "kB", "MB", "GB", "TB")
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,17 +180,18 @@ class Reporter:
                 f"{result.events:,}",
                 format_bytes(result.size),
                 format_seconds(result.seconds),
-                f", {result.quarantined} lines quarantined" if result.quarantined else "",
+                f", {counted(result.quarantined, 'line')} quarantined"
+                if result.quarantined
+                else "",
                 completed,
                 self.total,
                 self.time_left,
             )
         else:
             self._logger.error(
-                "%s failed after %d %s: %s (%d of %d)",
+                "%s failed after %s: %s (%d of %d)",
                 result.window,
-                result.attempts,
-                "attempt" if result.attempts == 1 else "attempts",
+                counted(result.attempts, "attempt"),
                 result.error,
                 completed,
                 self.total,
@@ -226,22 +227,3 @@ class Reporter:
                 table,
             )
         return result
-
-
-def format_bytes(size: float) -> str:
-    """A number of bytes for people: `1.5 MB`."""
-    unit = 0
-    while size >= 1000 and unit < len(_UNITS) - 1:  # noqa: PLR2004
-        size /= 1000
-        unit += 1
-    return f"{size:.0f} {_UNITS[unit]}" if unit == 0 else f"{size:.1f} {_UNITS[unit]}"
-
-
-def format_seconds(seconds: float) -> str:
-    """A duration for people: `0.8 s`, `2 min 5 s`, `3 h 20 min`."""
-    if seconds < 60:  # noqa: PLR2004
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:  # noqa: PLR2004
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from singer_sdk.exceptions import ConfigValidationError
 
 from tap_mixpanel_parallel.config_reader import ConfigReader
-from tap_mixpanel_parallel.config_schema import CONFIG_SCHEMA
+from tap_mixpanel_parallel.config_schema import API_URLS, CONFIG_SCHEMA
 from tap_mixpanel_parallel.windows import Window, plan_windows
 
 if TYPE_CHECKING:
@@ -117,9 +117,12 @@ class Settings:
                 f"workers: {workers} use over a fifth of the 100 requests that Mixpanel "
                 "allows at once; others who query the project may be refused"
             )
+        api_url = reader.url("api_url")
+        if (url := api_url or API_URLS.get(region)) is not None:
+            reader.check_proxy(url)
         settings = cls(
             region=region,
-            api_url=reader.url("api_url"),
+            api_url=api_url,
             credentials=reader.credentials(region, project_id),
             project_id=project_id,
             wanted=reader.wanted(current),

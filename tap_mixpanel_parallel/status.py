@@ -8,6 +8,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any, Final
 
 from tap_mixpanel_parallel.windows import Window, count_days, merge, subtract
+from tap_mixpanel_parallel.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -70,7 +71,7 @@ class Status:
             return "nothing is loaded, nothing has failed"
         loaded, failed = self.state.loaded, [failure.window for failure in self.state.failed]
         counts = (
-            f"{count_days(loaded):,} days loaded, {count_days(failed):,} failed, "
+            f"{counted(count_days(loaded), 'day')} loaded, {count_days(failed):,} failed, "
             f"{count_days(self.missing):,} missing between {self.span.first} and {self.span.last}"
         )
         lines = [counts, f"{'':9}{''.join(str(day % 10) for day in range(1, 32))}"]
@@ -82,8 +83,8 @@ class Status:
             lines.append(f"{month:%Y-%m}  {row}".rstrip())
         lines.append(f"{_LOADED} loaded  {_FAILED} failed  {_MISSING} missing")
         lines.extend(
-            f"failed: {failure.window} after {failure.attempts} attempts, {failure.failed_at}: "
-            f"{failure.error}"
+            f"failed: {failure.window} after {counted(failure.attempts, 'attempt')}, "
+            f"{failure.failed_at}: {failure.error}"
             for failure in self.state.failed
         )
         return "\n".join(lines)

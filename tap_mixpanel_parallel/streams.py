@@ -230,6 +230,7 @@ class EventsStream(Stream):
         """The client of the region; for the sandbox, after starting it."""
         credentials = settings.credentials
         url = settings.api_url or API_URLS.get(settings.region)
+        is_own = url is None
         if settings.region == SANDBOX and (url is None or credentials is None):
             from tap_mixpanel_parallel.sandbox import Project, Sandbox  # noqa: PLC0415 - rarely needed
 
@@ -245,6 +246,7 @@ class EventsStream(Stream):
             events=settings.events,
             where=settings.where,
             timeout=settings.request_timeout,
+            trust_env=not is_own,  # no proxy reaches into this process
         )
 
     @staticmethod

@@ -135,9 +135,10 @@ def cut(windows: Iterable[Window], longest: int) -> list[Window]:
 def cut_balanced(windows: Iterable[Window], longest: int, workers: int) -> list[Window]:
     """Cut days into equal windows that keep all workers busy to the end.
 
-    The count is a multiple of `workers` (as few rounds as `longest` allows) and never
-    more than the days, so no round is left half empty. Of several ranges, the one whose
-    windows are longest is cut further first, so lengths stay as equal as gaps allow.
+    The count is a multiple of `workers` (as few rounds as `longest` and the gaps allow)
+    and never more than the days, so no round is left half empty. Of several ranges, the
+    one whose windows are longest is cut further first, so lengths stay as equal as gaps
+    allow.
 
     Args:
         windows: The days to cut.
@@ -148,8 +149,8 @@ def cut_balanced(windows: Iterable[Window], longest: int, workers: int) -> list[
     days = count_days(ranges)
     if days == 0:
         return []
-    wanted = min(days, workers * -(-days // (longest * workers)))
     parts = [-(-len(window) // longest) for window in ranges]
+    wanted = min(days, workers * -(-sum(parts) // workers))
     by_length = [(-len(window) / parts[n], n) for n, window in enumerate(ranges)]
     heapq.heapify(by_length)
     for _ in range(wanted - sum(parts)):

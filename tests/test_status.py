@@ -144,7 +144,6 @@ class TestCalendar:
         assert shown["·"] == (set(span.days()) - known if span else set())
         assert len(status.to_json()["missing"]) == len(merge(status.missing))
 
-    @pytest.mark.xfail(strict=True, reason="one day is told of as several")
     def test_one_of_each(self) -> None:
         day = Window.parse("2025-01-01", "2025-01-01")
         state = ExportState(

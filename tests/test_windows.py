@@ -143,10 +143,6 @@ class TestCut:
     def test_balanced_ranges(self, ranges: list[Window], longest: int, workers: int) -> None:
         assert_exact(cut_balanced(ranges, longest, workers), ranges, longest)
 
-    @pytest.mark.xfail(
-        strict=True,
-        reason="the count is not rounded up where gaps need more windows than the days alone",
-    )
     @given(RANGES, LENGTHS, WORKERS)
     def test_balanced_ranges_keep_every_worker_busy(
         self, ranges: list[Window], longest: int, workers: int

@@ -47,7 +47,6 @@ def test_by_default_the_window_fails_and_names_the_line(lab: Lab) -> None:
     assert not quarantined(lab)
 
 
-@pytest.mark.xfail(strict=True, reason="200 bytes are quoted, and the last character is cut")
 def test_two_hundred_characters_are_quoted(lab: Lab) -> None:
     lab.sandbox.faults = [hit(Line(BAD))]
 
@@ -74,7 +73,6 @@ def test_in_quarantine_the_rest_is_loaded(lab: Lab, attempts: int) -> None:
     assert output.identities == everything
 
 
-@pytest.mark.xfail(strict=True, reason="lone surrogates are mended before the line is kept")
 def test_a_line_is_quarantined_byte_for_byte(lab: Lab) -> None:
     line = rb'{"event": 1, "v": "\ud83d", "w": "%s"}' % b"\xed\xa0\xbd"
 
@@ -92,18 +90,12 @@ def test_a_line_that_is_bad_once_is_not_quarantined(lab: Lab) -> None:
     assert output.identities == identities(lines_of(lab.sandbox.project, DAYS[0], DAYS[-1]))
 
 
-@pytest.mark.xfail(strict=True, reason="in the last attempt, any bad line is quarantined")
 def test_a_line_that_is_bad_in_the_last_attempt_only_is_not_quarantined(lab: Lab) -> None:
     output = run(lab, hit(Status(500), times=1), hit(Line(BAD)), attempts=2)
 
     assert output.code == 1
     assert not quarantined(lab)
     assert output.loaded == [DAYS[0], *DAYS[2:]]
-
-
-GLUED: Final = pytest.mark.xfail(
-    strict=True, reason="the end of an export is taken for a bad line, and the window for loaded"
-)
 
 
 @pytest.mark.parametrize(
@@ -115,8 +107,14 @@ GLUED: Final = pytest.mark.xfail(
         pytest.param(Line(b'{"error": "query failed"}', after_lines=0), id="an error first"),
         pytest.param(Body(b"<html>\n<body>busy</body>\n</html>\n"), id="an HTML page"),
         *(
-            pytest.param(Body(EVENT + b'\n{"event":"A","pr%s\n' % end), marks=GLUED, id=str(end))
-            for end in (b"terminated early", b" export terminated early ")
+            pytest.param(
+                Body(EVENT + b'\n{"event":"A","pr%s\n' % end), id=f"within a line: {end!r}"
+            )
+            for end in (
+                b"terminated early",
+                b" export terminated early ",
+                b'{"error": "query failed"}',
+            )
         ),
     ],
 )

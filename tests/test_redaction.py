@@ -1,0 +1,42 @@
+"""Secrets, in any form in which they may be printed."""
+
+from __future__ import annotations
+
+import base64
+import json
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tap_mixpanel_parallel.auth import Credentials
+from tap_mixpanel_parallel.redaction import Redactor
+
+FORMS = {
+    "plain": lambda secret: secret,
+    "quoted": lambda secret: quote(secret, safe=""),
+    "quoted as a path": quote,
+    "quoted as a form": quote_plus,
+    "JSON": lambda secret: json.dumps(secret)[1:-1],
+    "the header": lambda secret: base64.b64encode(f"bob:{secret}".encode()).decode(),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@given(secret=st.text(st.characters(codec="utf-8", exclude_characters="<>*"), min_size=1))
+def test_any_form_is_hidden(form: str, secret: str) -> None:
+    redact = Redactor(Credentials("bob", secret, "1"))
+
+    assert redact(f"<{FORMS[form](secret)}>") == "<***>"
+
+
+def test_a_project_secret_is_the_secret() -> None:
+    redact = Redactor(Credentials("s3cret", "", None))
+
+    header = base64.b64encode(b"s3cret:").decode()
+    assert redact(f"bad s3cret in {header}") == "bad *** in ***"
+
+
+def test_without_credentials_nothing_is_hidden() -> None:
+    assert Redactor(None)("bob") == "bob"
