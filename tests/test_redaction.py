@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from tap_mixpanel_parallel.auth import Credentials
 from tap_mixpanel_parallel.redaction import Redactor
 
-FORMS = {
+FORMS: dict[str, Callable[[str], str]] = {
     "plain": lambda secret: secret,
     "quoted": lambda secret: quote(secret, safe=""),
     "quoted as a path": quote,
