@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 
 from tap_mixpanel_parallel.auth import Credentials
 from tap_mixpanel_parallel.redaction import Redactor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FORMS: dict[str, Callable[[str], str]] = {
     "plain": lambda secret: secret,
