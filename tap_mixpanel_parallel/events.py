@@ -1,7 +1,7 @@
 """One line of export in, one record out. Pure.
 
 Only the fields that the record needs are decoded; `properties` passes through as the
-bytes that Mixpanel sent. What no loader can store, a lone surrogate, is mended before.
+bytes that Mixpanel sent. Only what no loader can store, a lone surrogate, is mended.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from tap_mixpanel_parallel.exceptions import IncompleteExportError, MalformedLineError, quote_line
-from tap_mixpanel_parallel.localtime import LocalTime, parse_time
+from tap_mixpanel_parallel.localtime import local_time, parse_time
+from tap_mixpanel_parallel.surrogates import mend
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -115,8 +116,8 @@ class EventReader:
             properties_as_text: Whether `properties` becomes a string of JSON.
         """
         self._zone = zone
-        self._local = LocalTime(zone)
-        self._processed = LocalTime(UTC)
+        self._local = local_time(zone)
+        self._processed = local_time(UTC)
         self._properties_as_text = properties_as_text
         self._identical: Counter[bytes] = Counter()
 
@@ -128,7 +129,7 @@ class EventReader:
         """Turn a line into a record.
 
         Args:
-            line: The line, without its line end, and with lone surrogates mended.
+            line: The line, in UTF-8 and without its line end.
             number: Its number in the export, from 1, for the error.
 
         Raises:
@@ -142,6 +143,10 @@ class EventReader:
         except msgspec.ValidationError:
             return self._read_unusual(line, number)
         except (msgspec.DecodeError, RecursionError) as error:
+            # The decoder refuses lone surrogates everywhere, so only what fails is mended.
+            mended = mend(line)
+            if mended != line:
+                return self.read(mended, number)
             raise _no_event(line, number, error) from None
         event = parsed.event
         distinct_id = properties.distinct_id

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _LOOK_UP_SECONDS: Final = 0.5
 """How often a run that waits for windows looks whether its reader is still there."""
 
-_COPY: Final = 1 << 20
+_COPY: Final = 1 << 18
 _LONGEST_ERROR: Final = 400
 """Characters of an error that the state keeps."""
 

@@ -15,17 +15,10 @@ _EPOCH: Final = date(1970, 1, 1)
 _DAY_MS: Final = 86_400_000
 _FIRST_MS: Final = (date.min - _EPOCH).days * _DAY_MS
 _LAST_MS: Final = ((date.max - _EPOCH).days + 1) * _DAY_MS - 1
-_SLOT_MS: Final = 900_000
-"""Most clocks change at whole quarters of an hour, so one offset mostly serves a quarter."""
-
 _MINUTE_MS: Final = 60_000
 _WITHIN_MINUTE: Final = [f"{ms // 1000:02}.{ms % 1000:03}Z" for ms in range(_MINUTE_MS)]
-
-
-@lru_cache(maxsize=1 << 16)
-def _minute(number: int) -> str:
-    days, minute = divmod(number, 24 * 60)
-    return f"{_EPOCH + timedelta(days=days)}T{minute // 60:02}:{minute % 60:02}:"
+_MOST_MINUTES: Final = 1 << 16
+"""A month and a half of them are remembered."""
 
 
 def format_utc(time_ms: int) -> str:
@@ -35,7 +28,14 @@ def format_utc(time_ms: int) -> str:
     """
     if not _FIRST_MS <= time_ms <= _LAST_MS:
         time_ms = _FIRST_MS if time_ms < _FIRST_MS else _LAST_MS
-    return _minute(time_ms // _MINUTE_MS) + _WITHIN_MINUTE[time_ms % _MINUTE_MS]
+    minutes, within = divmod(time_ms, _MINUTE_MS)
+    return _minute(minutes) + _WITHIN_MINUTE[within]
+
+
+def _minute(number: int) -> str:
+    """The text of a minute since 1970, without its seconds."""
+    days, minute = divmod(number, 24 * 60)
+    return f"{_EPOCH + timedelta(days=days)}T{minute // 60:02}:{minute % 60:02}:"
 
 
 class LocalTime:
@@ -44,33 +44,44 @@ class LocalTime:
     def __init__(self, zone: tzinfo) -> None:
         """Convert from this zone's wall time."""
         self._zone = zone
-        self._is_utc = str(zone) == "UTC"
-        self._offsets: dict[int, int | None] = {}
+        self._minutes: dict[int, str] = {}
 
     def to_utc(self, time_ms: int) -> str:
         """A wall time, in milliseconds as if it were UTC, as RFC 3339 in UTC.
 
         A wall time that occurs twice, as clocks go back, is taken for the first.
         """
-        if self._is_utc:
-            return format_utc(time_ms)
-        slot = time_ms // _SLOT_MS
-        if slot not in self._offsets:
-            self._offsets[slot] = self._slot_offset_ms(slot)
-        offset = self._offsets[slot]
-        return format_utc(time_ms - (self._offset_ms(time_ms) if offset is None else offset))
+        number, within = divmod(time_ms, _MINUTE_MS)
+        minute = self._minutes.get(number)
+        if minute is None:
+            return self._to_utc_once(time_ms)
+        return minute + _WITHIN_MINUTE[within]
 
-    def _slot_offset_ms(self, slot: int) -> int | None:
-        """The offset of a whole slot; None if it changes within it."""
-        start = slot * _SLOT_MS
+    def _to_utc_once(self, time_ms: int) -> str:
+        """The same; the minute is remembered if all of it is a whole minute in UTC."""
+        number = time_ms // _MINUTE_MS
+        start = number * _MINUTE_MS
         offset = self._offset_ms(start)
-        return offset if self._offset_ms(start + _SLOT_MS - 1) == offset else None
+        last = self._offset_ms(start + _MINUTE_MS - 1)
+        is_common = _FIRST_MS + _DAY_MS <= start <= _LAST_MS - _DAY_MS
+        if offset != last or offset % _MINUTE_MS or not is_common:
+            return format_utc(time_ms - self._offset_ms(time_ms))
+        if len(self._minutes) == _MOST_MINUTES:
+            self._minutes.clear()
+        self._minutes[number] = _minute((start - offset) // _MINUTE_MS)
+        return format_utc(time_ms - offset)
 
     def _offset_ms(self, wall_ms: int) -> int:
         wall_ms = min(max(wall_ms, _FIRST_MS + _DAY_MS), _LAST_MS - _DAY_MS)
         wall = datetime(1970, 1, 1) + timedelta(milliseconds=wall_ms)  # noqa: DTZ001
         offset = wall.replace(tzinfo=self._zone).utcoffset() or timedelta()
         return offset // timedelta(milliseconds=1)
+
+
+@lru_cache
+def local_time(zone: tzinfo) -> LocalTime:
+    """The one converter of a zone: what it has learned serves every window."""
+    return LocalTime(zone)
 
 
 def parse_time(value: object) -> tuple[int, bool]:

@@ -6,7 +6,7 @@ split into lines, checked line by line, turned into messages.
 
 from __future__ import annotations
 
-import re
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from gzip import BadGzipFile
@@ -22,6 +22,7 @@ from tap_mixpanel_parallel.duplicates import find_repeated
 from tap_mixpanel_parallel.events import EventReader, EventRecord
 from tap_mixpanel_parallel.exceptions import IncompleteExportError, MalformedLineError
 from tap_mixpanel_parallel.spool import spool_error
+from tap_mixpanel_parallel.surrogates import mend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,13 +34,6 @@ _PIECE: Final = 1 << 17
 _MOST_MALFORMED: Final = 1000
 _LONGEST_LINE: Final = 1 << 24
 """Sixteen times the largest event that Mixpanel ingests (Mixpanel docs, Import Events)."""
-
-_ESCAPE: Final = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-    rb"|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
-    re.DOTALL,
-)
-_ENCODED_SURROGATE: Final = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 
 
 class _RecordMessage(Struct, gc=False, tag_field="type", tag="RECORD"):
@@ -59,14 +53,12 @@ class Block:
     """Some lines of a body, without their line ends.
 
     Attributes:
-        lines: The lines, mended.
-        original: The same as they came, in one piece.
+        lines: The lines.
         is_utf8: Whether all of them are UTF-8.
         is_end: Whether it is what follows the last line end.
     """
 
     lines: list[bytes]
-    original: bytes
     is_utf8: bool
     is_end: bool = False
 
@@ -161,17 +153,16 @@ def read_records(
     for block in read_blocks(download):
         check()
         records = []
-        for index, line in enumerate(block.lines):
+        for index, line in enumerate(block.lines, 1):
             try:
-                if not block.is_utf8:
-                    _check_utf8(line, number + index + 1)
-                records.append(reader.read(line, number + index + 1))
+                whole = line if block.is_utf8 else _as_utf8(line, number + index)
+                records.append(reader.read(whole, number + index))
             except MalformedLineError as error:
                 if line.isspace() or not line:
                     continue
                 if malformed is None or block.is_end or len(malformed) == _MOST_MALFORMED:
                     raise
-                error.line = block.original.split(b"\n")[index]
+                error.line = line  # as it came
                 malformed.append(error)
         number += len(block.lines)
         yield records
@@ -211,10 +202,10 @@ def read_blocks(download: Download) -> Iterator[Block]:
                     f"a line of over {_LONGEST_LINE:,} bytes is no event: {rest[:200]!r}"
                 )
         else:
-            yield _mend(rest + piece[:end])
+            yield _block(rest + piece[:end])
             rest = piece[end + 1 :]
     if rest:
-        yield replace(_mend(rest), is_end=True)
+        yield replace(_block(rest), is_end=True)
 
 
 def _read_pieces(download: Download) -> Iterator[bytes]:
@@ -230,31 +221,29 @@ def _read_pieces(download: Download) -> Iterator[bytes]:
             ) from None
 
 
-def _mend(lines: bytes) -> Block:
-    """Replace lone surrogates by U+FFFD, escaped or encoded; nothing else is changed.
-
-    JSON may hold them (RFC 8259, 8.2), but no UTF-8 text can, so no loader stores them.
-    """
-    original = lines
-    if b"\\ud" in lines or b"\\uD" in lines:
-        lines = _ESCAPE.sub(lambda match: rb"\ufffd" if match[1] else match[0], lines)
-    is_utf8 = _is_utf8(lines)
-    if not is_utf8:
-        lines = _ENCODED_SURROGATE.sub("\N{REPLACEMENT CHARACTER}".encode(), lines)
-        is_utf8 = _is_utf8(lines)
-    return Block(lines.split(b"\n"), original, is_utf8)
+def _block(text: bytes) -> Block:
+    lines = text.split(b"\n")
+    return Block(lines, text.isascii() or _are_utf8(lines))
 
 
-def _is_utf8(text: bytes) -> bool:
-    if text.isascii():
-        return True
+def _are_utf8(lines: list[bytes]) -> bool:
+    """Whether all lines are UTF-8; decoding them singly is faster than all at once."""
     try:
-        text.decode()
+        deque(map(bytes.decode, lines), maxlen=0)
     except UnicodeDecodeError:
         return False
     return True
 
 
-def _check_utf8(line: bytes, number: int) -> None:
-    if not _is_utf8(line):
+def _as_utf8(line: bytes, number: int) -> bytes:
+    """The line, with encoded surrogates mended.
+
+    Raises:
+        MalformedLineError: If it is no UTF-8 even then.
+    """
+    if _are_utf8([line]):
+        return line
+    mended = mend(line)
+    if not _are_utf8([mended]):
         raise MalformedLineError(number, line, "it is not UTF-8")
+    return mended

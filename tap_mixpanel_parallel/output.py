@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from singer_sdk.singerlib.encoding import SimpleSingerWriter
 
 from tap_mixpanel_parallel.exceptions import OutputError, ReaderGoneError, TerminatedError
+from tap_mixpanel_parallel.pipe import PipeRoom
 
 if TYPE_CHECKING:
     from singer_sdk.singerlib.encoding.simple import Message
@@ -25,10 +26,10 @@ _GRACE_SECONDS: Final = 1.0
 class LineWriter:
     """Writes whole lines to a file descriptor.
 
-    Into a pipe it never writes more at once than the kernel takes as one piece
-    (`PIPE_BUF`), cut at line ends: whatever kills the process, the reader gets no half
-    line, short of a line that is longer than that. And it never waits for a slow reader
-    without looking up, so a signal is noticed.
+    Into a pipe it never writes more at once than the kernel takes in one go, cut at line
+    ends: whatever kills the process, the reader gets no half line, short of a line that is
+    longer than that. And it never waits for a slow reader without looking up, so a signal
+    is noticed.
 
     Attributes:
         stop_signal: The signal that asks to stop, set by its handler; None if none does.
@@ -41,6 +42,7 @@ class LineWriter:
         self._is_pipe = stat.S_ISFIFO(os.fstat(fd).st_mode)
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
+        self._room = PipeRoom(fd) if self._is_pipe else None
         self._half_line = False
 
     def write(self, lines: bytes) -> None:
@@ -51,18 +53,22 @@ class LineWriter:
             TerminatedError: If a signal asks to stop; a line that is begun is ended.
         """
         self._check_stop()
-        if not self._is_pipe:
-            self._write(lines)
+        if self._room is None:
+            self._write(memoryview(lines))
             return
+        view = memoryview(lines)
         start = 0
         while start < len(lines):
-            end = lines.rfind(b"\n", start, start + _PIECE) + 1
-            if end:
-                self._wait_for_reader()
-                self._write(lines[start:end])
-            else:
+            free = self._room.bytes_free()
+            end = lines.rfind(b"\n", start, start + max(free, _PIECE)) + 1
+            if not end:
                 end = lines.index(b"\n", start) + 1
-                self._write_long(lines[start:end])
+                self._write_long(view[start:end])
+            else:
+                if end - start > free:
+                    self._wait_for_reader()
+                self._check_stop()
+                self._write(view[start:end])
             start = end
 
     def write_last(self, line: bytes) -> None:
@@ -70,9 +76,9 @@ class LineWriter:
         if self._half_line or (self._is_pipe and not self._poll.poll(_GRACE_SECONDS * 1000)):
             return
         if len(line) <= _PIECE or not self._is_pipe:
-            self._write(line)
+            self._write(memoryview(line))
         else:
-            self._write_long(line)
+            self._write_long(memoryview(line))
 
     def check(self) -> None:
         """Notice a signal to stop, or that nobody reads any more, without writing.
@@ -94,7 +100,7 @@ class LineWriter:
         while not self._poll.poll(_WAKE_MS):
             self._check_stop()
 
-    def _write_long(self, line: bytes) -> None:
+    def _write_long(self, line: memoryview) -> None:
         """Write a line in several pieces, and once begun, to its end."""
         if self.stop_signal is None:
             self._wait_for_reader()
@@ -109,11 +115,12 @@ class LineWriter:
             self._write(line[start : start + _PIECE])
         self._half_line = False
 
-    def _write(self, data: bytes) -> None:
-        view = memoryview(data)
+    def _write(self, data: memoryview) -> None:
+        if self._room is not None:
+            self._room.add(len(data))
         try:
-            while view:
-                view = view[os.write(self._fd, view) :]
+            while data:
+                data = data[os.write(self._fd, data) :]
         except BrokenPipeError:
             raise ReaderGoneError("the reader of the pipe is gone") from None
         except OSError as error:

@@ -28,3 +28,37 @@ RANGES = st.lists(windows(), max_size=6)
 def days_of(parts: Iterable[Window]) -> set[date]:
     """The days of some windows, one by one."""
     return {day for part in parts for day in part.days()}
+
+
+FRAGMENTS = st.lists(
+    st.sampled_from(
+        [
+            "a",
+            "u",
+            "d83d",
+            "é",
+            "🎉",
+            "\u2028",
+            r"\\",
+            r"\"",
+            r"\n",
+            r"\/",
+            r"\u0041",
+            r"\u0000",
+            r"\ud83d",
+            r"\uD83D",
+            r"\uDBFF",
+            r"\ude00",
+            r"\uDE00",
+            r"\udfff",
+            r"\ud800",
+            r"\ud7ff",
+            r"\ue000",
+            r"\ufffd",
+            "\ud83d",
+            "\ude00",
+        ]
+    ),
+    max_size=12,
+).map("".join)
+"""What stands in a JSON string: escapes and their likes, surrogates, whole and lone."""

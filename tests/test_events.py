@@ -5,16 +5,18 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from contextlib import suppress
 from hashlib import md5
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from tap_mixpanel_parallel.events import EventReader, EventRecord, event_key
+from tap_mixpanel_parallel.events import EventReader, EventRecord, _decode_line, event_key
 from tap_mixpanel_parallel.exceptions import IncompleteExportError, MalformedLineError
 from tests.strategies import TEXT
 
@@ -270,6 +272,27 @@ class TestKey:
         one = event(**{"$insert_id": ..., "a": "b", "c": "d"})
         other = event(**{"$insert_id": ..., "a": 'b","c":"d'})
         assert keys(one) != keys(other)
+
+
+class TestSurrogates:
+    @pytest.mark.parametrize(
+        "place", ['"x":"%s"', '"%s":0', '"x":{"%s":["%s"]}', '"distinct_id":"%s"', '"time":"%s"']
+    )
+    @pytest.mark.parametrize("form", ["%s", "a%s", "%sa", r"%s\u0041", r"\\%s", "é%s"])
+    def test_the_decoder_accepts_no_lone_one(self, place: str, form: str) -> None:
+        """What it accepts is emitted as it is, so it must refuse every one, used or not."""
+        accepted = []
+        for unit in range(0xD800, 0xE000):
+            text = form % f"\\u{unit:04x}"
+            line = f'{{"event":"E","properties":{{{place.replace("%s", text)}}}}}'
+            with suppress(msgspec.DecodeError):
+                accepted.append(_decode_line(line))
+        assert accepted == []
+
+    def test_they_are_mended_wherever_they_are(self) -> None:
+        record = read(rb'{"event":"\ud83d","properties":{"time":1,"\ude00":["\ud83d"]}}')
+        assert record.event == "\ufffd"
+        assert bytes(record.properties) == rb'{"time":1,"\ufffd":["\ufffd"]}'
 
 
 NO_EVENTS = [

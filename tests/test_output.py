@@ -20,6 +20,7 @@ from singer_sdk.singerlib.encoding.simple import StateMessage
 from tap_mixpanel_parallel import output
 from tap_mixpanel_parallel.exceptions import ReaderGoneError, TerminatedError
 from tap_mixpanel_parallel.output import LineWriter, MessageWriter
+from tap_mixpanel_parallel.pipe import PipeRoom
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -107,9 +108,11 @@ def observed(lines: bytes) -> list[bytes]:
 
     def spy(fd: int, data: bytes) -> int:
         size = write(fd, data)
+        assert size == len(data), "the pipe takes all of it at once"
         found.append(pipe.read())
         return size
 
+    os.set_blocking(pipe.writer, False)
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(output.os, "write", spy)
@@ -130,10 +133,9 @@ class TestWholeLines:
         pieces = observed(lines)
         assert b"".join(pieces) == lines
         assert all(piece.endswith(b"\n") for piece in pieces)
-        assert all(len(piece) <= LIMIT for piece in pieces)
 
-    @pytest.mark.parametrize("size", [LIMIT, LIMIT + 1, 10 * LIMIT])
-    def test_a_line_longer_than_a_piece(self, size: int) -> None:
+    @pytest.mark.parametrize("size", [4 * LIMIT, 4 * LIMIT + 1, 10 * LIMIT])
+    def test_a_line_longer_than_the_pipe(self, size: int) -> None:
         long = b"y" * size + b"\n"
         pieces = observed(b"a\nb\n" + long + b"c\n")
         assert b"".join(pieces) == b"a\nb\n" + long + b"c\n"
@@ -142,7 +144,12 @@ class TestWholeLines:
         assert pieces[-1] == b"c\n"
 
     def test_few_writes(self) -> None:
-        assert len(observed(b"12345678\n" * 4000)) == -(-36000 // (LIMIT // 9 * 9))
+        assert len(observed(b"12345678\n" * 4000)) == 3
+
+    def test_where_the_room_is_not_known(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(PipeRoom, "bytes_free", lambda _: 0)
+        pieces = observed(b"12345678\n" * 4000)
+        assert {len(piece) for piece in pieces[:-1]} == {LIMIT // 9 * 9}
 
     def test_nothing(self, pipe: Pipe) -> None:
         LineWriter(pipe.writer).write(b"")
@@ -182,10 +189,19 @@ class TestStop:
 
     def test_while_somebody_reads(self, pipe: Pipe) -> None:
         writer = LineWriter(pipe.writer)
-        slow(writer, stopping(writer, after=2))
+        seen: list[bytes] = []
+        stop = stopping(writer, after=3)
+
+        def read(calls: int) -> None:
+            seen.append(pipe.read())
+            stop(calls)
+
+        slow(writer, read)
         with pytest.raises(TerminatedError):
-            writer.write(b"12345678\n" * 2000)
-        assert pipe.read() == b"12345678\n" * (LIMIT // 9) * 2
+            writer.write(b"12345678\n" * 20_000)
+        written = b"".join(seen) + pipe.read()
+        assert written.endswith(b"\n")
+        assert pipe.capacity < len(written) < 9 * 20_000
 
     def test_a_long_line_is_ended(self, pipe: Pipe) -> None:
         writer = LineWriter(pipe.writer)

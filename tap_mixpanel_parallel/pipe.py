@@ -1,0 +1,52 @@
+"""How much a pipe takes at once, without waiting for its reader."""
+
+from __future__ import annotations
+
+import fcntl
+import select
+import sys
+from collections import deque
+from typing import Final
+
+_FIONREAD: Final = 0x541B
+"""Linux's ioctl for the bytes that nobody has read yet."""
+
+_PAGE: Final = select.PIPE_BUF
+
+
+class PipeRoom:
+    """Counts a pipe's free pages.
+
+    Linux keeps what is in a pipe in a fixed number of pages, and a write takes at most one
+    for each page that it would fill or begin (pipe(7)). A write that fits into free pages is
+    done in one go: not even SIGKILL leaves half of it. Elsewhere only `PIPE_BUF` bytes are.
+    """
+
+    def __init__(self, fd: int) -> None:
+        """Count the pages of the pipe that this descriptor writes to."""
+        self._fd = fd
+        self._pages = 0
+        if sys.platform == "linux":
+            self._pages = fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ) // _PAGE
+        self._unread: deque[int] = deque()
+        self._size = 0
+
+    def add(self, size: int) -> None:
+        """So many bytes are written."""
+        if self._pages:
+            self._unread.append(size)
+            self._size += size
+
+    def bytes_free(self) -> int:
+        """The most bytes that the pipe now takes in one go; 0 if it isn't known."""
+        if not self._pages:
+            return 0
+        answer = fcntl.ioctl(self._fd, _FIONREAD, bytes(4))
+        unread = int.from_bytes(answer, sys.byteorder)
+        # What was written first is read first, and holds no page then.
+        while self._unread and self._size - self._unread[0] >= unread:
+            self._size -= self._unread.popleft()
+        if self._size < unread:  # somebody else has written too
+            return 0
+        used = sum(-(-size // _PAGE) for size in self._unread)
+        return max(self._pages - used, 0) * _PAGE
