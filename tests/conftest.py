@@ -1,9 +1,31 @@
-"""What holds for all tests."""
+"""What tests in several files share."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import pytest
 from hypothesis import settings
+
+from tests.reference import ROOT, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # The same examples in every run, however long a busy machine takes for one.
 settings.register_profile("deterministic", derandomize=True, deadline=None)
 settings.load_profile("deterministic")
+
+
+@pytest.fixture(scope="session")
+def meltano_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project's own `meltano.yml`, installed."""
+    folder = tmp_path_factory.mktemp("meltano")
+    manifest = (ROOT / "meltano.yml").read_text()
+    assert "pip_url: -e .\n" in manifest
+    manifest = manifest.replace("pip_url: -e .\n", f"pip_url: -e {ROOT}\n")
+    (folder / "meltano.yml").write_text(manifest)
+    (folder / "output").mkdir()
+    done = run("meltano", "install", cwd=folder, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder

@@ -31,20 +31,6 @@ def sandbox() -> Iterator[Sandbox]:
         yield started
 
 
-@pytest.fixture(scope="session")
-def meltano_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project's own `meltano.yml`, installed."""
-    folder = tmp_path_factory.mktemp("meltano")
-    manifest = (ROOT / "meltano.yml").read_text()
-    assert "pip_url: -e .\n" in manifest
-    manifest = manifest.replace("pip_url: -e .\n", f"pip_url: -e {ROOT}\n")
-    (folder / "meltano.yml").write_text(manifest)
-    (folder / "output").mkdir()
-    done = run("meltano", "install", cwd=folder, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder
-
-
 def tap_environment(sandbox: Sandbox, **settings: str) -> dict[str, str]:
     values = {
         "region": "sandbox",
