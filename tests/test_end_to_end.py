@@ -117,16 +117,6 @@ def test_meltano_keeps_what_loaded_and_repairs_the_rest(
     assert pipeline.state()["partitions"] == []
 
 
-def test_meltano_says_when_nothing_came(meltano_project: Path, sandbox: Sandbox) -> None:
-    pipeline = MeltanoRun(meltano_project, "nothing")
-    sandbox.faults = [Fault.parse("status=503")]
-
-    done = pipeline(tap_environment(sandbox))
-
-    assert done.returncode != 0
-    assert "no data was retrieved" in done.stderr
-
-
 def test_shell_pipe(tmp_path: Path, sandbox: Sandbox) -> None:
     username, secret = sandbox.auth
     (tmp_path / "tap.json").write_text(

@@ -1,0 +1,74 @@
+"""A sandbox that waits for the test, instead of a test that waits for a while."""
+
+from __future__ import annotations
+
+from threading import Condition
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from types import TracebackType
+    from typing import Self
+
+PATIENCE: Final = 60.0
+"""Seconds after which something hangs: far more than anything takes on a busy machine."""
+
+
+class Gate:
+    """A sandbox's `as_of` that holds each request until the test lets it pass.
+
+    It is a context manager, so that nothing stays held when a test fails.
+    """
+
+    def __init__(self, moment: datetime) -> None:
+        """Tell this time, later."""
+        self._moment = moment
+        self._changed = Condition()
+        self._arrived = self._passed = self._allowed = 0
+        self._is_open = False
+
+    def __call__(self) -> datetime:
+        """Tell the time, when the test lets a request pass."""
+        with self._changed:
+            self._arrived += 1
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._is_open or self._passed < self._allowed)
+            self._passed += 1
+        return self._moment
+
+    @property
+    def arrived(self) -> int:
+        """How many requests have come."""
+        with self._changed:
+            return self._arrived
+
+    def wait_for(self, requests: int) -> None:
+        """Wait until so many requests have come."""
+        with self._changed:
+            come = self._changed.wait_for(lambda: self._arrived >= requests, PATIENCE)
+            assert come, f"{self._arrived} of {requests} requests have come"
+
+    def let_pass(self, requests: int) -> None:
+        """Let so many more requests pass."""
+        with self._changed:
+            self._allowed += requests
+            self._changed.notify_all()
+
+    def open(self) -> None:
+        """Let all requests pass, from now on."""
+        with self._changed:
+            self._is_open = True
+            self._changed.notify_all()
+
+    def __enter__(self) -> Self:
+        """Hold."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Hold nothing any more."""
+        self.open()
