@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from tap_mixpanel_parallel.fetcher import Fetcher
+    from tap_mixpanel_parallel.fetcher import Fetcher, Task
     from tap_mixpanel_parallel.progress import Reporter
 
 _OTHER_LINES: Final = 6
@@ -81,30 +81,32 @@ def _render(fetcher: Fetcher, reporter: Reporter, now: float, height: int) -> Re
     )
     elapsed = reporter.elapsed
     rate = reporter.events / elapsed if elapsed else 0.0
-    summary = Text(
+    summary = (
         f"{reporter.events:,} events, {rate:,.0f} a second, {format_seconds(elapsed)}, "
-        f"{reporter.time_left}",
-        no_wrap=True,
-        overflow="ellipsis",
+        f"{reporter.time_left}"
     )
     active = sorted(fetcher.active, key=lambda task: task.window)
     room = max(height - _OTHER_LINES, 1)
-    windows = Table.grid(padding=(0, 2))
-    for task in active[:room]:
-        seconds = max(now - task.requested, 0.001)
-        windows.add_row(
-            Text(str(task.window), no_wrap=True),
-            Text(format_bytes(task.received), justify="right", no_wrap=True),
-            Text(f"{format_bytes(task.received / seconds)}/s", justify="right", no_wrap=True),
-            Text(format_seconds(seconds), no_wrap=True),
-            Text(f"try {task.attempts}" if task.attempts > 1 else "", style="yellow"),
-        )
-    parts: list[RenderableType] = [whole, summary, windows]
+    parts: list[RenderableType] = [whole, _line(summary)]
+    parts.extend(_window(task, now) for task in active[:room])
     if len(active) > room:
-        parts.append(Text(f"and {len(active) - room} more", style="dim"))
+        parts.append(_line(f"and {len(active) - room} more", style="dim"))
     failed = [str(batch.window) for batch in reporter.batches if not batch.success]
     if failed:
-        parts.append(
-            Text(f"failed: {', '.join(failed)}", style="red", no_wrap=True, overflow="ellipsis")
-        )
+        parts.append(_line(f"failed: {', '.join(failed)}", style="red"))
     return Group(*parts)
+
+
+def _window(task: Task, now: float) -> Text:
+    """A window under way; its days come first, since a narrow terminal cuts the end."""
+    seconds = max(now - task.requested, 0.001)
+    size, speed = format_bytes(task.received), format_bytes(task.received / seconds)
+    line = _line(f"{task.window}  {size:>8}  {speed:>8}/s  {format_seconds(seconds):>6}")
+    if task.attempts > 1:
+        line.append(f"  try {task.attempts}", style="yellow")
+    return line
+
+
+def _line(text: str, style: str = "") -> Text:
+    """A text that never takes a second line, however narrow the terminal."""
+    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
