@@ -21,7 +21,7 @@ lint: .venv/test
 	mypy .
 
 unit: .venv/test
-	python -m pytest
+	python -m pytest --numprocesses 2 --dist loadfile
 
 # Measures; QUICK=1 scales every time and amount down tenfold.
 bench: .venv/test

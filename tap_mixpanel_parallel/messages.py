@@ -18,7 +18,7 @@ from isal.igzip_lib import IsalError
 from msgspec import Struct
 from msgspec.json import Encoder
 
-from tap_mixpanel_parallel.duplicates import find_repeated
+from tap_mixpanel_parallel.duplicates import find_replaced
 from tap_mixpanel_parallel.events import EventReader, EventRecord
 from tap_mixpanel_parallel.exceptions import IncompleteExportError, MalformedLineError
 from tap_mixpanel_parallel.spool import spool_error
@@ -109,18 +109,18 @@ def prepare(
     def read(malformed: list[MalformedLineError]) -> Iterator[list[EventRecord]]:
         return read_records(download, reader.restart(), malformed if tolerant else None, check)
 
-    repeated: frozenset[int] = frozenset()
+    replaced = bytearray()
     if deduplicate:
-        repeated = find_repeated(lambda: chain.from_iterable(read([])))
+        replaced = find_replaced(lambda: chain.from_iterable(read([])))
     malformed: list[MalformedLineError] = []
     ordinal = events = 0
     try:
         with path.open("wb") as file:
             for block in read(malformed):
                 records = block
-                if repeated:
+                if replaced:
                     numbered = enumerate(block, ordinal)
-                    records = [record for number, record in numbered if number not in repeated]
+                    records = [record for number, record in numbered if not replaced[number]]
                     ordinal += len(block)
                 events += len(records)
                 file.write(encode(records))
