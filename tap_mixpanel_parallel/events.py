@@ -118,6 +118,7 @@ class EventReader:
         self._zone = zone
         self._local = local_time(zone)
         self._processed = local_time(UTC)
+        self._to_utc, self._processed_to_utc = self._local.to_utc, self._processed.to_utc
         self._properties_as_text = properties_as_text
         self._identical: Counter[bytes] = Counter()
 
@@ -163,10 +164,10 @@ class EventReader:
         return EventRecord(
             md5(key.encode(), usedforsecurity=False).hexdigest(),
             event,
-            self._local.to_utc(time_ms),
+            self._to_utc(time_ms),
             distinct_id,
             insert_id,
-            None if processed_ms is None else self._processed.to_utc(processed_ms),
+            None if processed_ms is None else self._processed_to_utc(processed_ms),
             str(raw, "utf-8") if self._properties_as_text else raw,
         )
 

@@ -15,7 +15,9 @@ _EPOCH: Final = date(1970, 1, 1)
 _DAY_MS: Final = 86_400_000
 _FIRST_MS: Final = (date.min - _EPOCH).days * _DAY_MS
 _LAST_MS: Final = ((date.max - _EPOCH).days + 1) * _DAY_MS - 1
+_HOUR_MS: Final = 3_600_000
 _MINUTE_MS: Final = 60_000
+_MINUTES: Final = [f"{minute:02}:" for minute in range(60)]
 _WITHIN_MINUTE: Final = [f"{ms // 1000:02}.{ms % 1000:03}Z" for ms in range(_MINUTE_MS)]
 _MOST_MINUTES: Final = 1 << 16
 """A month and a half of them are remembered."""
@@ -29,13 +31,13 @@ def format_utc(time_ms: int) -> str:
     if not _FIRST_MS <= time_ms <= _LAST_MS:
         time_ms = _FIRST_MS if time_ms < _FIRST_MS else _LAST_MS
     minutes, within = divmod(time_ms, _MINUTE_MS)
-    return _minute(minutes) + _WITHIN_MINUTE[within]
+    return _hour(minutes // 60) + _MINUTES[minutes % 60] + _WITHIN_MINUTE[within]
 
 
-def _minute(number: int) -> str:
-    """The text of a minute since 1970, without its seconds."""
-    days, minute = divmod(number, 24 * 60)
-    return f"{_EPOCH + timedelta(days=days)}T{minute // 60:02}:{minute % 60:02}:"
+def _hour(number: int) -> str:
+    """The text of an hour since 1970, without its minutes: `2025-01-31T23:`."""
+    days, hour = divmod(number, 24)
+    return f"{_EPOCH + timedelta(days=days)}T{hour:02}:"
 
 
 class LocalTime:
@@ -54,22 +56,25 @@ class LocalTime:
         number, within = divmod(time_ms, _MINUTE_MS)
         minute = self._minutes.get(number)
         if minute is None:
-            return self._to_utc_once(time_ms)
+            self._learn(number // 60)
+            return format_utc(time_ms - self._offset_ms(time_ms))
         return minute + _WITHIN_MINUTE[within]
 
-    def _to_utc_once(self, time_ms: int) -> str:
-        """The same; the minute is remembered if all of it is a whole minute in UTC."""
-        number = time_ms // _MINUTE_MS
-        start = number * _MINUTE_MS
+    def _learn(self, hour: int) -> None:
+        """Remember the minutes of an hour, if they are whole minutes in UTC as well."""
+        start = hour * _HOUR_MS
         offset = self._offset_ms(start)
-        last = self._offset_ms(start + _MINUTE_MS - 1)
         is_common = _FIRST_MS + _DAY_MS <= start <= _LAST_MS - _DAY_MS
-        if offset != last or offset % _MINUTE_MS or not is_common:
-            return format_utc(time_ms - self._offset_ms(time_ms))
-        if len(self._minutes) == _MOST_MINUTES:
+        if offset % _MINUTE_MS or self._offset_ms(start + _HOUR_MS - 1) != offset or not is_common:
+            return
+        if len(self._minutes) >= _MOST_MINUTES:
             self._minutes.clear()
-        self._minutes[number] = _minute((start - offset) // _MINUTE_MS)
-        return format_utc(time_ms - offset)
+        first = (start - offset) // _MINUTE_MS
+        hours = {number: _hour(number) for number in (first // 60, first // 60 + 1)}
+        self._minutes.update(
+            (hour * 60 + n, hours[(first + n) // 60] + _MINUTES[(first + n) % 60])
+            for n in range(60)
+        )
 
     def _offset_ms(self, wall_ms: int) -> int:
         wall_ms = min(max(wall_ms, _FIRST_MS + _DAY_MS), _LAST_MS - _DAY_MS)

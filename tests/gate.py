@@ -15,7 +15,7 @@ PATIENCE: Final = 60.0
 
 
 class Gate:
-    """A sandbox's `as_of` that holds each request until the test lets it pass.
+    """A sandbox's `as_of` that holds each request until the test lets it pass: first come first.
 
     It is a context manager, so that nothing stays held when a test fails.
     """
@@ -24,16 +24,16 @@ class Gate:
         """Tell this time, later."""
         self._moment = moment
         self._changed = Condition()
-        self._arrived = self._passed = self._allowed = 0
+        self._arrived = self._allowed = 0
         self._is_open = False
 
     def __call__(self) -> datetime:
         """Tell the time, when the test lets a request pass."""
         with self._changed:
             self._arrived += 1
+            place = self._arrived
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._is_open or self._passed < self._allowed)
-            self._passed += 1
+            self._changed.wait_for(lambda: self._is_open or place <= self._allowed)
         return self._moment
 
     @property
