@@ -87,6 +87,7 @@ class EventsStream(Stream):
         self.result: ParallelFetchResult | None = None
         self._mixpanel = tap
         self._export: Export | None = None
+        self._is_fast = False
 
     def get_records(self, context: Mapping[str, Any] | None) -> Iterable[dict[str, Any]]:
         """Not used: windows arrive concurrently, so the stream has a `sync` of its own."""
@@ -106,6 +107,13 @@ class EventsStream(Stream):
         settings = self._mixpanel.settings
         for warning in settings.warnings:
             self.logger.warning(warning)
+        self._is_fast = self._is_unchanged()
+        self.logger.info(
+            "the fast record path serves"
+            if self._is_fast
+            else "the SDK's record path serves: a stream map, flattening or a selection "
+            "changes records"
+        )
         export = Export(
             settings,
             self.saved_state(),
@@ -167,7 +175,7 @@ class EventsStream(Stream):
         The SDK's way is needed only where it changes a record: by stream maps, flattening
         or deselected fields. Both ways give the same messages.
         """
-        if self._is_unchanged():
+        if self._is_fast:
             return fast_encoder(self.name, time_extracted.isoformat())
         return lambda records: b"".join(self._sdk_lines(records, time_extracted))
 
