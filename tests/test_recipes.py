@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tap_mixpanel_parallel.sandbox import Project, Sandbox
+from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox
 from tap_mixpanel_parallel.windows import Window, merge
 from tests.reference import BIN, ROOT, Row, assert_same, lines_of, rows_of, run, table
 
@@ -162,6 +162,36 @@ def test_the_demo_does_not_read_the_real_project(warehouse: Warehouse) -> None:
     config = json.loads(warehouse.run(f"{command[1]} {show}"))
     assert (config["region"], config["start_date"]) == ("sandbox", "P90D")
     assert "project_id" not in config
+
+
+def test_the_same_command_fetches_new_days_and_what_failed(warehouse: Warehouse) -> None:
+    """Into a table and a state of its own, with `end_date` in place of days that go by."""
+    database, sandbox = warehouse.folder / "output" / "daily.duckdb", warehouse.sandbox
+    asked = []
+    for end, broken in (("02-10", None), ("02-13", "2025-02-12"), ("02-13", None)):
+        sandbox.faults = [Fault.parse(f"status=500,days={broken}")] if broken else []
+        before = len(sandbox.requests)
+        done = run(
+            *("bash", "-ec", recipe("again")),
+            cwd=warehouse.folder,
+            settings={
+                "MELTANO_DATABASE_URI": f"sqlite:///{warehouse.folder}/daily.db",
+                "TARGET_DUCKDB_FILEPATH": str(database),
+                "TAP_MIXPANEL_PARALLEL_START_DATE": "2025-02-01",
+                "TAP_MIXPANEL_PARALLEL_END_DATE": f"2025-{end}",
+                "TAP_MIXPANEL_PARALLEL_WINDOW_DAYS": "1",
+                "TAP_MIXPANEL_PARALLEL_MAX_ATTEMPTS": "1",
+            },
+        )
+        assert (done.returncode == 0) == (broken is None), done.stderr
+        asked.append(days_of(sandbox.requests[before:]))
+    assert asked == [
+        ["2025-02-01..2025-02-10"],
+        ["2025-02-11..2025-02-13"],
+        ["2025-02-12..2025-02-12"],
+    ]
+    wanted = lines_of(MAIN, date(2025, 2, 1), date(2025, 2, 13), AS_OF)
+    assert_same(table(database), rows_of(wanted))
 
 
 def test_a_replay_requests_only_its_days(warehouse: Warehouse) -> None:
