@@ -140,6 +140,7 @@ class ExportClient:
                 allow_redirects=False,
             ) as response:
                 self._check_status(response)
+                _check_framing(response)
                 compressed = _is_gzip(response)
                 size = _save(response, path, on_bytes)
         except requests.ConnectTimeout:
@@ -179,7 +180,7 @@ class ExportClient:
         status = response.status_code
         if status == requests.codes.ok:
             return
-        said = self._redact(_read_error(response))[:_LONGEST_ANSWER]
+        said = self._redact(_read_error(response, self._redact))[:_LONGEST_ANSWER]
         answer = f"HTTP {status}: {said}" if said else f"HTTP {status}"
         if status == requests.codes.too_many_requests:
             raise RateLimitError(answer, _retry_after(response))
@@ -202,12 +203,17 @@ def _is_gzip(response: requests.Response) -> bool:
         return True
     if encoding not in {"identity", ""}:
         raise TransportError(f"the answer is encoded as {encoding!r}, which nobody asked for")
-    chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
-    if not chunked and "Content-Length" not in response.headers:
+    return False
+
+
+def _check_framing(response: requests.Response) -> None:
+    """Refuse an answer whose end only the end of the connection would show."""
+    coding = response.headers.get("Transfer-Encoding", "").strip().lower()
+    length = response.headers.get("Content-Length", "").strip()
+    if coding != "chunked" and not (length.isascii() and length.isdigit()):
         raise IncompleteExportError(
             "the answer names neither its length nor its end, so it can't be proven complete"
         )
-    return False
 
 
 def _save(response: requests.Response, path: Path, on_bytes: Callable[[int], None]) -> int:
@@ -228,11 +234,11 @@ def _save(response: requests.Response, path: Path, on_bytes: Callable[[int], Non
     return size
 
 
-def _read_error(response: requests.Response) -> str:
-    """What the answer says, in one line."""
+def _read_error(response: requests.Response, redact: Callable[[str], str]) -> str:
+    """What the answer says, in one line; secrets go before its form is changed."""
     try:
         body = response.raw.read(1 << 14, decode_content=True)
-        text = body.decode("utf-8", "replace")
+        text = redact(body.decode("utf-8", "replace"))
         parsed = json.loads(text)
         text = str(parsed["error"])
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -245,11 +251,11 @@ def _read_error(response: requests.Response) -> str:
 def _retry_after(response: requests.Response) -> float | None:
     """Seconds to wait, from `Retry-After` as a number or a date (RFC 9110, 10.2.3)."""
     value = response.headers.get("Retry-After", "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value)
     try:
+        if value.isascii() and value.isdigit():
+            return float(value)
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

@@ -9,7 +9,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import click
-from singer_sdk.exceptions import ConfigValidationError
+from singer_sdk.exceptions import (
+    ConfigValidationError,
+    MapExpressionError,
+    StreamMapConfigError,
+)
 from singer_sdk.singerlib.json import deserialize_json
 
 from tap_mixpanel_parallel.exceptions import ReaderGoneError, TapError, TerminatedError
@@ -79,11 +83,15 @@ def read_json(path: str, what: str) -> dict[str, Any]:
         TapError: If there is none, or it holds something else.
     """
     content: object
+    name = "standard input" if path == "-" else path
     try:
         with click.open_file(path, encoding="utf-8") as file:
-            content = deserialize_json(file.read())
-    except (OSError, ValueError) as error:
-        raise TapError(f"{what}: {path} can't be read: {error}") from None
+            text = file.read()
+        if not text.strip():
+            raise TapError(f"{what}: {name} is empty; give a file that holds a JSON object")
+        content = deserialize_json(text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise TapError(f"{what}: {name} can't be read: {error}") from None
     if not isinstance(content, dict):
         raise TapError(f"{what}: {path} holds {content!r}, not an object")
     return content
@@ -131,6 +139,8 @@ def one_clear_message(logger: logging.Logger) -> Iterator[None]:
         _fail(logger, [str(error)])
     except ConfigValidationError as error:
         _fail(logger, error.errors)
+    except (MapExpressionError, StreamMapConfigError) as error:
+        _fail(logger, [f"stream_maps: {error}"])
 
 
 def exit_code(signum: int) -> int:

@@ -64,7 +64,16 @@ class ConfigReader:
         if value is not None and not isinstance(value, str):
             self._problem(name, value, "is no text; give it in quotes")
             return None
-        return value
+        return value if value is None or self._is_whole(name, value) else None
+
+    def _is_whole(self, name: str, value: str) -> bool:
+        """Whether a text can be sent: without lone surrogates."""
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            self.problems.append(f"{name}: holds a lone surrogate, which is no character")
+            return False
+        return True
 
     def boolean(self, name: str) -> bool:
         """True or false."""
@@ -111,7 +120,7 @@ class ConfigReader:
         if not isinstance(value, list) or not all(isinstance(v, str) and v for v in value):
             self._problem(name, value, 'is no list of event names; give e.g. ["Sign Up"]')
             return ()
-        return tuple(value)
+        return tuple(value) if all(self._is_whole(name, v) for v in value) else ()
 
     def url(self, name: str) -> str | None:
         """A base URL without a slash at its end."""
@@ -136,7 +145,7 @@ class ConfigReader:
             return
         proxy = proxy if "//" in proxy else f"http://{proxy}"
         rest = re.sub(r"^\w+://[^/?#]*", "", proxy)
-        if "@" in rest or not _is_url(proxy, _PROXY_SCHEMES):
+        if "@" in rest or not proxy.isascii() or not _is_url(proxy, _PROXY_SCHEMES):
             self.problems.append(
                 "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY: holds no proxy URL; give e.g. "
                 "http://user:password@host:8080, with %23 for # and so on in the password"
@@ -230,6 +239,8 @@ class ConfigReader:
         for name, value in given.items():
             if value is not None and not isinstance(value, str):
                 self.problems.append(f"{name}: is no text; give it in quotes")
+                return None
+            if value is not None and not self._is_whole(name, value):
                 return None
         username, secret, project_secret = given.values()
         if project_secret and (username or secret):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 UNIT_SEPARATOR: Final = "\x1f"
 """Joins the parts of an event's key."""
 
-_ABORTED: Final = re.compile(rb"(export )?terminated early\s*\Z", re.IGNORECASE)
+_ABORTED: Final = re.compile(rb"(export )?terminated early[\s.]*\Z", re.IGNORECASE)
 """What a server-side abort leaves in place of the rest, even within a line."""
 
 _NULL: Final = Raw(b"null")
@@ -247,7 +247,7 @@ def _no_event(line: bytes, number: int, error: Exception) -> IncompleteExportErr
 
 def _reported(line: bytes) -> bytes | None:
     """The object with which Mixpanel reports an error: the line, or what it ends with."""
-    for start in (0, line.rfind(b'{"error"')):
+    for start in (0, line.rfind(b'{"error"'), line.rfind(b"{")):
         try:
             _decode_error(line[start:])
         except (msgspec.DecodeError, RecursionError):

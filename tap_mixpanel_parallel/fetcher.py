@@ -77,6 +77,7 @@ class RetryPolicy:
         first_pause: Seconds; each further pause is three times as long.
         first_limited_pause: The same after a 429, whose hourly limit frees up slowly.
         longest_pause: Seconds.
+        longest_limited_pause: Seconds, whatever a 429 says: no limit lasts over an hour.
         jitter: Seconds added to each pause, so that workers don't come back together.
     """
 
@@ -84,6 +85,7 @@ class RetryPolicy:
     first_pause: float = 1.0
     first_limited_pause: float = 5.0
     longest_pause: float = 300.0
+    longest_limited_pause: float = 3700.0
     jitter: Callable[[], float] = random.random
 
     def pause(self, attempts: int, error: BaseException | None) -> float:
@@ -96,7 +98,7 @@ class RetryPolicy:
         first = self.first_pause
         if isinstance(error, RateLimitError):
             if error.retry_after is not None:
-                return error.retry_after + self.jitter()
+                return min(error.retry_after, self.longest_limited_pause) + self.jitter()
             first = self.first_limited_pause
         pause: float = first * _GROWTH ** (attempts - 1)
         return min(pause, self.longest_pause) + self.jitter()

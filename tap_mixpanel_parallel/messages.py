@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from gzip import BadGzipFile
 from itertools import chain
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from tap_mixpanel_parallel.client import Download
 
 _PIECE: Final = 1 << 17
-_MOST_MALFORMED: Final = 1000
+_BLANKS: Final = b" \t\r"
+_MOST_MALFORMED: Final = 1 << 24
+"""Bytes of the lines that may be no events where they are let pass."""
+
 _LONGEST_LINE: Final = 1 << 24
 """Sixteen times the largest event that Mixpanel ingests (Mixpanel docs, Import Events)."""
 
@@ -55,12 +58,10 @@ class Block:
     Attributes:
         lines: The lines.
         is_utf8: Whether all of them are UTF-8.
-        is_end: Whether it is what follows the last line end.
     """
 
     lines: list[bytes]
     is_utf8: bool
-    is_end: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +96,8 @@ def prepare(
         path: The file to write.
         reader: Turns lines into records; a new one for each window.
         encode: Turns records into messages.
-        tolerant: Whether lines that are no events are left out instead of an error. A
-            half line at the end always is one, since the export went on behind it.
+        tolerant: Whether lines that are no events are left out instead of an error. The
+            last line never is: with it, the export may have ended early.
         deduplicate: Whether only the latest of several lines of one event is taken.
         check: Called now and then; what it raises ends the work.
 
@@ -120,7 +121,7 @@ def prepare(
                 records = block
                 if replaced:
                     numbered = enumerate(block, ordinal)
-                    records = [record for number, record in numbered if not replaced[number]]
+                    records = [r for n, r in numbered if not any(replaced[n : n + 1])]
                     ordinal += len(block)
                 events += len(records)
                 file.write(encode(records))
@@ -128,6 +129,8 @@ def prepare(
         raise spool_error(path.parent, error) from None
     if malformed and not events:
         raise malformed[0]
+    if replaced and ordinal != len(replaced):
+        raise IncompleteExportError("the body could not be read twice alike")
     return Prepared(path, events, tuple(malformed))
 
 
@@ -149,7 +152,7 @@ def read_records(
         IncompleteExportError: If the body is damaged, or ends before the export does.
         MalformedLineError: If a line is no event.
     """
-    number = 0
+    number = last = size = 0
     for block in read_blocks(download):
         check()
         records = []
@@ -158,14 +161,18 @@ def read_records(
                 whole = line if block.is_utf8 else _as_utf8(line, number + index)
                 records.append(reader.read(whole, number + index))
             except MalformedLineError as error:
-                if line.isspace() or not line:
+                if not line.strip(_BLANKS):
                     continue
-                if malformed is None or block.is_end or len(malformed) == _MOST_MALFORMED:
+                size += len(line)
+                if malformed is None or size > _MOST_MALFORMED:
                     raise
                 error.line = line  # as it came
                 malformed.append(error)
+            last = number + index
         number += len(block.lines)
         yield records
+    if malformed and malformed[-1].line_number == last:
+        raise malformed[-1]  # the export may well have ended in its midst
 
 
 def fast_encoder(stream: str, time_extracted: str) -> Encode:
@@ -205,7 +212,7 @@ def read_blocks(download: Download) -> Iterator[Block]:
             yield _block(rest + piece[:end])
             rest = piece[end + 1 :]
     if rest:
-        yield replace(_block(rest), is_end=True)
+        yield _block(rest)
 
 
 def _read_pieces(download: Download) -> Iterator[bytes]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _PIECE: Final = select.PIPE_BUF
 _WAKE_MS: Final = 100
+_NAP_SECONDS: Final = 0.001
 _GRACE_SECONDS: Final = 1.0
 """How long a slow reader may take for what is begun once a signal asks to stop."""
 
@@ -39,10 +40,12 @@ class LineWriter:
         """Write to this file descriptor."""
         self.stop_signal: int | None = None
         self._fd = fd
-        self._is_pipe = stat.S_ISFIFO(os.fstat(fd).st_mode)
+        mode = os.fstat(fd).st_mode
+        # Whatever has a reader that may be slow.
+        self._can_wait = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(fd)
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
-        self._room = PipeRoom(fd) if self._is_pipe else None
+        self._room = PipeRoom(fd) if stat.S_ISFIFO(mode) else None
         self._half_line = False
 
     def write(self, lines: bytes) -> None:
@@ -53,17 +56,20 @@ class LineWriter:
             TerminatedError: If a signal asks to stop; a line that is begun is ended.
         """
         self._check_stop()
-        if self._room is None:
-            self._write(memoryview(lines))
-            return
         view = memoryview(lines)
+        if not self._can_wait:
+            self._write(view)
+            return
         start = 0
         while start < len(lines):
-            free = self._room.bytes_free()
+            free = self._room.bytes_free() if self._room else 0
             end = lines.rfind(b"\n", start, start + max(free, _PIECE)) + 1
             if not end:
                 end = lines.index(b"\n", start) + 1
-                self._write_long(view[start:end])
+                if self._room and self._comes_room(self._room, end - start):
+                    self._write(view[start:end])
+                else:
+                    self._write_long(view[start:end])
             else:
                 if end - start > free:
                     self._wait_for_reader()
@@ -73,9 +79,9 @@ class LineWriter:
 
     def write_last(self, line: bytes) -> None:
         """Write a line though a signal asks to stop, if the reader takes it soon."""
-        if self._half_line or (self._is_pipe and not self._poll.poll(_GRACE_SECONDS * 1000)):
+        if self._half_line or (self._can_wait and not self._poll.poll(_GRACE_SECONDS * 1000)):
             return
-        if len(line) <= _PIECE or not self._is_pipe:
+        if len(line) <= _PIECE or not self._can_wait:
             self._write(memoryview(line))
         else:
             self._write_long(memoryview(line))
@@ -88,7 +94,7 @@ class LineWriter:
             ReaderGoneError: If nobody reads.
         """
         self._check_stop()
-        if self._is_pipe and any(event & select.POLLERR for _, event in self._poll.poll(0)):
+        if self._can_wait and any(event & select.POLLERR for _, event in self._poll.poll(0)):
             raise ReaderGoneError("the reader of the pipe is gone")
 
     def _check_stop(self) -> None:
@@ -99,6 +105,15 @@ class LineWriter:
         self._check_stop()
         while not self._poll.poll(_WAKE_MS):
             self._check_stop()
+
+    def _comes_room(self, room: PipeRoom, size: int) -> bool:
+        """Wait until a pipe takes so many bytes in one go; False if it never may."""
+        while room.bytes_free() < size:
+            if size > room.capacity or room.is_shared:
+                return False
+            self.check()
+            time.sleep(_NAP_SECONDS)
+        return True
 
     def _write_long(self, line: memoryview) -> None:
         """Write a line in several pieces, and once begun, to its end."""
@@ -120,7 +135,10 @@ class LineWriter:
             self._room.add(len(data))
         try:
             while data:
-                data = data[os.write(self._fd, data) :]
+                try:
+                    data = data[os.write(self._fd, data) :]
+                except BlockingIOError:  # whoever made the descriptor does not let it wait
+                    self._poll.poll(_WAKE_MS)
         except BrokenPipeError:
             raise ReaderGoneError("the reader of the pipe is gone") from None
         except OSError as error:

@@ -20,6 +20,9 @@ class PipeRoom:
     Linux keeps what is in a pipe in a fixed number of pages, and a write takes at most one
     for each page that it would fill or begin (pipe(7)). A write that fits into free pages is
     done in one go: not even SIGKILL leaves half of it. Elsewhere only `PIPE_BUF` bytes are.
+
+    Attributes:
+        is_shared: Whether the pipe holds what somebody else has written, as of the last look.
     """
 
     def __init__(self, fd: int) -> None:
@@ -30,6 +33,12 @@ class PipeRoom:
             self._pages = fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ) // _PAGE
         self._unread: deque[int] = deque()
         self._size = 0
+        self.is_shared = False
+
+    @property
+    def capacity(self) -> int:
+        """The bytes that an empty pipe takes; 0 if it isn't known."""
+        return self._pages * _PAGE
 
     def add(self, size: int) -> None:
         """So many bytes are written."""
@@ -46,7 +55,8 @@ class PipeRoom:
         # What was written first is read first, and holds no page then.
         while self._unread and self._size - self._unread[0] >= unread:
             self._size -= self._unread.popleft()
-        if self._size < unread:  # somebody else has written too
+        self.is_shared = self._size < unread
+        if self.is_shared:
             return 0
         used = sum(-(-size // _PAGE) for size in self._unread)
         return max(self._pages - used, 0) * _PAGE

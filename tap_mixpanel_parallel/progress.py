@@ -213,7 +213,7 @@ class Reporter:
             format_seconds(seconds),
         )
         if quarantined := sum(b.quarantined for b in result.batches):
-            self._logger.warning("%d lines are quarantined and not loaded", quarantined)
+            self._logger.warning("%s quarantined and not loaded", counted(quarantined, "line"))
         if result.failed:
             rows = [("from_date", "to_date", "attempts", "reason")] + [
                 (str(b.window.first), str(b.window.last), str(b.attempts), b.error or "")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from singer_sdk.exceptions import ConfigValidationError
 
 from tap_mixpanel_parallel.config_reader import ConfigReader
-from tap_mixpanel_parallel.config_schema import API_URLS, CONFIG_SCHEMA
+from tap_mixpanel_parallel.config_schema import API_URLS, CONFIG_SCHEMA, SANDBOX
 from tap_mixpanel_parallel.windows import Window, plan_windows
 
 if TYPE_CHECKING:
@@ -68,7 +68,9 @@ class Settings:
     @property
     def selection(self) -> dict[str, Any]:
         """What decides which events a day holds, where it is not the default."""
+        is_synthetic = self.region == SANDBOX and self.api_url is None
         chosen = {
+            "region": SANDBOX if is_synthetic else None,
             "project_id": self.project_id,
             "events": sorted(self.events) or None,
             "where": self.where,
@@ -149,6 +151,6 @@ class Settings:
         )
         if reader.problems:
             raise ConfigValidationError(
-                "Config validation failed", errors=reader.problems, schema=CONFIG_SCHEMA
+                "; ".join(reader.problems), errors=reader.problems, schema=CONFIG_SCHEMA
             )
         return settings

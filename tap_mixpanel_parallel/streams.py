@@ -18,7 +18,7 @@ from tap_mixpanel_parallel import display
 from tap_mixpanel_parallel.auth import Credentials
 from tap_mixpanel_parallel.client import ExportClient
 from tap_mixpanel_parallel.config_schema import API_URLS, SANDBOX
-from tap_mixpanel_parallel.exceptions import ExportFailedError, TerminatedError
+from tap_mixpanel_parallel.exceptions import ExportFailedError, TapError, TerminatedError
 from tap_mixpanel_parallel.export import Export
 from tap_mixpanel_parallel.messages import Encode, fast_encoder
 from tap_mixpanel_parallel.plan import make_plan
@@ -230,7 +230,14 @@ class EventsStream(Stream):
             fields = {name: getattr(record, name) for name in record.__struct_fields__}
             if not as_text:
                 fields["properties"] = deserialize_json(bytes(fields["properties"]))
-            for message in self._generate_record_messages(fields):
+            try:
+                messages = list(self._generate_record_messages(fields))
+            except Exception as error:  # noqa: BLE001 - a map's expression raises anything
+                raise TapError(
+                    f"stream_maps: event {record.event_id} can't be mapped: "
+                    f"{type(error).__name__}: {error}"
+                ) from None
+            for message in messages:
                 message.time_extracted = time_extracted
                 yield self._mixpanel.writer.line(message)
 
@@ -261,15 +268,16 @@ class EventsStream(Stream):
     def _judge(settings: Settings, result: ParallelFetchResult) -> None:
         """Fail the run if it did not do what it was to do."""
         failed = len(result.failed)
+        windows = "the only window" if failed == 1 else f"all {failed} windows"
         if failed and failed == len(result.batches):
             raise ExportFailedError(
-                f"no data was retrieved: all {failed} windows failed, "
+                f"no data was retrieved: {windows} failed, "
                 f"the first with: {result.failed[0].error}",
                 result,
             )
         if failed and settings.on_failed_window == "fail":
             raise ExportFailedError(
                 f"{failed} of {len(result.batches)} windows failed and are not loaded; "
-                "run again with this state to read only them",
+                "run again with this state to read them",
                 result,
             )

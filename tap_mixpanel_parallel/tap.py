@@ -152,9 +152,7 @@ class TapMixpanelParallel(Tap):
             except ConfigValidationError as error:
                 problems = [*error.errors, *problems]
             if problems:
-                raise ConfigValidationError(
-                    "Config validation failed", errors=problems, schema=schema
-                )
+                raise ConfigValidationError("; ".join(problems), errors=problems, schema=schema)
         return problems
 
     def _warn_unknown(self, known: Mapping[str, Any]) -> None:
@@ -230,7 +228,7 @@ class TapMixpanelParallel(Tap):
                 check_environment(CONFIG_SCHEMA, cls._env_var_prefix, os.environ)
             try:
                 return super().cb_config(ctx, param, value)
-            except (OSError, ValueError, TypeError) as error:
+            except (OSError, ValueError, TypeError, RecursionError) as error:
                 raise TapError(f"config: {', '.join(value)} can't be read: {error}") from None
 
     @classmethod

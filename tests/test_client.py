@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import math
 import re
 import time
 from datetime import UTC, date, datetime, timedelta
@@ -152,8 +153,28 @@ class TestBody:
         assert len(sizes) > 1
 
     def test_chunks_need_no_length(self, requests_mock: Mocker, path: Path) -> None:
-        requests_mock.get(f"{URL}/export", headers={"Content-Encoding": "gzip"}, content=b"abc")
+        headers = {"Content-Encoding": "gzip", "Transfer-Encoding": "Chunked"}
+        requests_mock.get(f"{URL}/export", headers=headers, content=b"abc")
         assert client().download(WEEK, path).size == 3
+
+    @pytest.mark.parametrize(
+        "framing",
+        [
+            {},
+            {"Content-Length": ""},
+            {"Content-Length": "abc"},
+            {"Content-Length": "-1"},
+            {"Transfer-Encoding": "xchunked"},
+        ],
+        ids=str,
+    )
+    @pytest.mark.parametrize("encoding", [{}, {"Content-Encoding": "gzip"}], ids=str)
+    def test_an_end_that_nothing_names_proves_nothing(
+        self, requests_mock: Mocker, path: Path, framing: dict[str, str], encoding: dict[str, str]
+    ) -> None:
+        requests_mock.get(f"{URL}/export", headers=framing | encoding, content=b"abc")
+        with pytest.raises(IncompleteExportError, match="neither its length nor its end"):
+            client().download(WEEK, path)
 
     def test_an_empty_body_is_a_day_without_events(self, requests_mock: Mocker, path: Path) -> None:
         answer(requests_mock)
@@ -298,6 +319,9 @@ class TestErrors:
         [
             ("3600", 3600.0),
             ("0", 0.0),
+            ("9" * 400, math.inf),
+            ("Fri, 31 Dec 99999999999999999999 23:59:59 GMT", None),
+            ("Fri, 31 Dec 2027 23:59:59 +99999999999999", None),
             (" 7 ", 7.0),
             (None, None),
             ("", None),

@@ -137,7 +137,8 @@ def test_shell_pipe(tmp_path: Path, sandbox: Sandbox) -> None:
     )
     pipe = (
         "tap-mixpanel-parallel --config tap.json --parallel --workers 4 $STATE"
-        " | target-duckdb --config target.json | tail -1 > state.new && mv state.new state.json"
+        " | target-duckdb --config target.json | tail -1 > state.new"
+        "; [ -s state.new ] && mv state.new state.json"
     )
 
     for state in ("", "--state state.json"):

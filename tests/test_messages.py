@@ -284,11 +284,20 @@ class TestMalformed:
 
     @pytest.mark.parametrize("odd", [b"x", line(1, "caf\\u00e9").replace(b"\\u00e9", b"\xe9")])
     def test_tolerated(self, tmp_path: Path, odd: bytes) -> None:
-        body = b"\n".join([*LINES[:10], odd, *LINES[10:], b"y"]) + b"\n"
+        body = b"\n".join([b"y", *LINES[:10], odd, *LINES[10:]]) + b"\n"
         prepared = turn(tmp_path, body, tolerant=True)
         assert prepared.events == 20
-        assert [(e.line_number, e.line) for e in prepared.malformed] == [(11, odd), (22, b"y")]
+        assert [(e.line_number, e.line) for e in prepared.malformed] == [(1, b"y"), (12, odd)]
         assert [found["time"] for found in properties(prepared)] == list(range(20))
+
+    @pytest.mark.parametrize("end", [b"", b"\n", b"\n\n \n"])
+    @pytest.mark.parametrize("last", [b"x", line(1)[:-20], b"</html>", b'{"errors":["x"]}'])
+    def test_the_last_line_is_never_tolerated(
+        self, tmp_path: Path, last: bytes, end: bytes
+    ) -> None:
+        """With it, the export may have ended early."""
+        with pytest.raises(MalformedLineError, match="line 22 is no event"):
+            turn(tmp_path, b"y\n" + BODY + last + end, tolerant=True)
 
     def test_lines_that_are_not_utf_8_leave_their_neighbours_alone(self, tmp_path: Path) -> None:
         body = LINES[0] + b"\n" + line(1, "x") + b"\xff\n" + line(2, "\ud83d") + b"\n"
@@ -313,14 +322,14 @@ class TestMalformed:
 
     @pytest.mark.parametrize("body", [b"x\n", b"x\ny\n\n", b"<html>\n</html>\n"])
     def test_nothing_but_malformed_lines(self, tmp_path: Path, body: bytes) -> None:
-        with pytest.raises(MalformedLineError, match="line 1 is no event"):
+        with pytest.raises(MalformedLineError, match=r"line \d is no event"):
             turn(tmp_path, body, tolerant=True)
 
     def test_too_many(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(messages, "_MOST_MALFORMED", 2)
-        assert len(turn(tmp_path, BODY + b"x\n" * 2, tolerant=True).malformed) == 2
-        with pytest.raises(MalformedLineError, match="line 23 is no event"):
-            turn(tmp_path, BODY + b"x\n" * 3, tolerant=True)
+        monkeypatch.setattr(messages, "_MOST_MALFORMED", 20)
+        assert len(turn(tmp_path, b"0123456789\n" * 2 + BODY, tolerant=True).malformed) == 2
+        with pytest.raises(MalformedLineError, match="line 3 is no event"):
+            turn(tmp_path, b"0123456789\n" * 3 + BODY, tolerant=True)
 
 
 class TestDuplicates:

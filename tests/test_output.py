@@ -8,7 +8,9 @@ import json
 import os
 import select
 import signal
+import socket
 import sys
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -68,6 +70,7 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wake up often, and grant little grace."""
     monkeypatch.setattr(output, "_WAKE_MS", 1)
     monkeypatch.setattr(output, "_GRACE_SECONDS", 0.01)
+    monkeypatch.setattr(output, "_NAP_SECONDS", 0)
 
 
 class SlowReader:
@@ -145,6 +148,17 @@ class TestWholeLines:
 
     def test_few_writes(self) -> None:
         assert len(observed(b"12345678\n" * 4000)) == 3
+
+    def test_a_line_that_fits_into_the_pipe_waits_for_its_room(self, pipe: Pipe) -> None:
+        lines = b"".join(b"%d" % (n % 10) * (n % 3 * LIMIT) + b"\n" for n in range(30))
+        received: list[bytes] = []
+        writer = LineWriter(pipe.writer)
+        slow(writer, lambda _: received.append(os.read(pipe.reader, 5000)))
+        os.set_blocking(pipe.reader, True)
+        writer.write(b"begun\n")
+        writer.write(lines)
+        os.set_blocking(pipe.reader, False)
+        assert b"".join(received) + pipe.read() == b"begun\n" + lines
 
     def test_where_the_room_is_not_known(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(PipeRoom, "bytes_free", lambda _: 0)
@@ -284,6 +298,31 @@ class TestFile:
                 writer.write(b"x\n")
             writer.write_last(b"{}\n")
         assert (tmp_path / "out").read_bytes() == lines + b"{}\n"
+
+
+class TestSocket:
+    def test_a_reader_that_is_stuck_does_not_keep_it(self) -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            writer = LineWriter(ours.fileno())
+            slow(writer, stopping(writer, after=2000))
+            with pytest.raises(TerminatedError):
+                writer.write(b"12345678\n" * 2_000_000)
+
+    def test_a_descriptor_that_does_not_wait(self) -> None:
+        ours, theirs = socket.socketpair()
+        lines = b"12345678\n" * 50_000
+        received: list[bytes] = []
+        with ours, theirs:
+            ours.setblocking(False)
+            reader = threading.Thread(
+                target=lambda: received.extend(iter(lambda: theirs.recv(1000), b""))
+            )
+            reader.start()
+            LineWriter(ours.fileno()).write(lines)
+            ours.shutdown(socket.SHUT_WR)
+            reader.join()
+        assert b"".join(received) == lines
 
 
 class TestMessages:

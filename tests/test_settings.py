@@ -85,7 +85,7 @@ class TestDefaults:
     def test_the_sandbox_needs_no_credentials(self) -> None:
         settings = read({"start_date": "2025-01-01", "region": "sandbox"})
         assert settings.credentials is None
-        assert settings.selection == {}
+        assert settings.selection == {"region": "sandbox"}, "its events are no project's"
 
     def test_today_is_asked_for_in_the_project_s_zone(self) -> None:
         asked: list[str] = []
@@ -269,6 +269,11 @@ class TestProblems:
             found = problems(**{name: value})
         assert len(found) == 1
         assert re.match(problem, found[0]) or problem in found[0]
+
+    @pytest.mark.parametrize("name", ["where", "project_id", "service_account_secret"])
+    def test_a_lone_surrogate(self, name: str) -> None:
+        expected = f"{name}: holds a lone surrogate, which is no character"
+        assert expected in problems(**{name: "x\ud800"})
 
     @pytest.mark.parametrize("url", ["http://host:99999/x", "http://host:port/"])
     def test_a_port_that_is_none(self, url: str) -> None:

@@ -389,3 +389,19 @@ class TestFits:
         state = ExportState((window(f"01-01..{last}"),))
         with pytest.raises(StateError, match=f"says that 2025-{last} is loaded, but today is"):
             check_fits(state, selection={}, today=TODAY)
+
+
+@pytest.mark.parametrize(
+    ("saved", "current"),
+    [
+        ({"region": "sandbox"}, {"project_id": "1"}),
+        ({"project_id": "1"}, {"region": "sandbox"}),
+    ],
+    ids=str,
+)
+def test_the_sandbox_s_days_are_no_project_s(
+    saved: dict[str, str], current: dict[str, str]
+) -> None:
+    state = ExportState((Window.parse("2025-01-01", "2025-01-02"),), selection=saved)
+    with pytest.raises(StateError, match="region"):
+        check_fits(state, selection=current, today=date(2025, 2, 1))

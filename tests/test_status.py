@@ -198,7 +198,7 @@ class TestCommand:
             ('{"bookmarks": {"events": {"replication_key_value": 7}}}', "no 'loaded'"),
             ('{"bookmarks": {"users": {}}}', "another tap"),
             ("{", "can't be read"),
-            ("", "can't be read"),
+            ("", "standard input is empty"),
         ],
     )
     def test_nonsense(self, tmp_path: Path, content: str, problem: str) -> None:

@@ -106,3 +106,25 @@ def test_the_readme_s_python_example_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert " True []" in done.stderr
     assert done.stdout.startswith('{"type":"SCHEMA"')
+
+
+@pytest.mark.parametrize(
+    ("maps", "said"),
+    [
+        ({"x": "((("}, "Failed to parse expression ((("),
+        ({"x": "nope"}, "nope"),
+        ({"x": "1/0"}, "can't be mapped: "),
+        ({"event_id": None}, "Removing key property 'event_id'"),
+    ],
+    ids=str,
+)
+def test_a_bad_stream_map_is_one_clear_message(
+    tmp_path: Path, maps: dict[str, str | None], said: str
+) -> None:
+    config = {"region": "sandbox", "start_date": "P1D", "stream_maps": {"events": maps}}
+    (tmp_path / "tap.json").write_text(json.dumps(config))
+    done = run("tap-mixpanel-parallel", "--config", "tap.json", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "stream_maps: " in done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr

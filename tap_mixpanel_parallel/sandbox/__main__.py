@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, lambda *_: stop.set())
     try:
         sandbox = _sandbox(options).start()
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError, OSError, OverflowError) as error:
         parser.error(str(error))
     with sandbox:
         if options.port_file:

@@ -130,7 +130,14 @@ def test_seventy_windows_meet_no_429(
 
 @pytest.mark.parametrize(
     ("retry_after", "first_wait"),
-    [("3600", (HOUR, HOUR + 1)), (None, (5, 6)), ("soon", (5, 6)), ("0", (0, 1))],
+    [
+        ("3600", (HOUR, HOUR + 1)),
+        (None, (5, 6)),
+        ("soon", (5, 6)),
+        ("0", (0, 1)),
+        ("99999999999", (3700, 3701)),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", (3700, 3701)),
+    ],
 )
 def test_it_waits_as_told_and_gets_through(
     make_lab: LabMaker, time: VirtualTime, retry_after: str | None, first_wait: tuple[float, float]

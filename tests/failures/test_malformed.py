@@ -68,7 +68,7 @@ def test_in_quarantine_the_rest_is_loaded(lab: Lab, attempts: int) -> None:
     assert output.loaded == list(DAYS)
     assert path.read_bytes() == b"".join(line + b"\n" for line in lines)
     assert str(path) in output.errors
-    assert "4 lines are quarantined" in output.errors.splitlines()[-1]
+    assert "4 lines quarantined" in output.errors.splitlines()[-1]
     everything = identities([*lines_of(lab.sandbox.project, DAYS[0], DAYS[-1]), EVENT])
     assert output.identities == everything
 
@@ -106,6 +106,9 @@ def test_a_line_that_is_bad_in_the_last_attempt_only_is_not_quarantined(lab: Lab
         pytest.param(TerminatedEarly(b'{"error": "query failed"}'), id="an error"),
         pytest.param(Line(b'{"error": "query failed"}', after_lines=0), id="an error first"),
         pytest.param(Body(b"<html>\n<body>busy</body>\n</html>\n"), id="an HTML page"),
+        pytest.param(Body(EVENT + b'\n{"event":"A","prop\n'), id="half a line that ends"),
+        pytest.param(Body(EVENT + b"\n<html>502</html>\n"), id="an HTML page after rows"),
+        pytest.param(Body(EVENT + b'\n{"event":"A"\nExport terminated early.\n'), id="a period"),
         *(
             pytest.param(
                 Body(EVENT + b'\n{"event":"A","pr%s\n' % end), id=f"within a line: {end!r}"
