@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, quote_plus
 
 if TYPE_CHECKING:
     from tap_mixpanel_parallel.auth import Credentials
+
+_SHORTEST_PIECE: Final = 5
+"""Characters; what is shorter may well be something else."""
 
 
 class Redactor:
@@ -32,7 +35,12 @@ class Redactor:
             self._forms = tuple(sorted(forms, key=len, reverse=True))
 
     def __call__(self, text: str) -> str:
-        """The text without the secret."""
+        """The text without the secret, nor a piece of it at which the text is cut."""
         for form in self._forms:
             text = text.replace(form, "***")
+        quoted = text.rstrip("'\"")
+        for form in self._forms:
+            for size in range(len(form) - 1, _SHORTEST_PIECE - 1, -1):
+                if quoted.endswith(form[:size]):
+                    return f"{quoted[:-size]}***"
         return text

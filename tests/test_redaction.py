@@ -44,3 +44,11 @@ def test_a_project_secret_is_the_secret() -> None:
 
 def test_without_credentials_nothing_is_hidden() -> None:
     assert Redactor(None)("bob") == "bob"
+
+
+@pytest.mark.parametrize("size", range(5, 12))
+def test_a_piece_at_which_the_text_is_cut(size: int) -> None:
+    redact = Redactor(Credentials("bob", "s3cr3t-p4ss/w", "1"))
+
+    assert redact(f"line 1 is 'no: {'s3cr3t-p4ss/w'[:size]}'") == "line 1 is 'no: ***"
+    assert redact("line 1 is 'no: s3cr'") == "line 1 is 'no: s3cr'"
