@@ -228,9 +228,9 @@ class EventsStream(Stream):
         as_text = self._mixpanel.settings.properties_format == "string"
         for record in records:
             fields = {name: getattr(record, name) for name in record.__struct_fields__}
-            if not as_text:
-                fields["properties"] = deserialize_json(bytes(fields["properties"]))
             try:
+                if not as_text:
+                    fields["properties"] = deserialize_json(bytes(fields["properties"]))
                 messages = list(self._generate_record_messages(fields))
             except Exception as error:  # noqa: BLE001 - a map's expression raises anything
                 raise TapError(

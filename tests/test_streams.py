@@ -9,8 +9,10 @@ from typing import Any, Final
 
 import pytest
 
-from tap_mixpanel_parallel.sandbox import Project, Sandbox
+from tap_mixpanel_parallel.exceptions import TapError
+from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox
 from tap_mixpanel_parallel.streams import EventsStream
+from tests.failures.harness import Body
 from tests.test_increments import CollectingTap, Collector
 
 AS_OF: Final = datetime(2025, 6, 1, tzinfo=UTC)
@@ -48,9 +50,12 @@ class SdkTap(Tap):
 
 
 def run(
-    kind: type[CollectingTap] = Tap, catalog: dict[str, Any] | None = None, **settings: Any
+    kind: type[CollectingTap] = Tap,
+    catalog: dict[str, Any] | None = None,
+    faults: tuple[Fault, ...] = (),
+    **settings: Any,
 ) -> Messages:
-    with Sandbox(PROJECT, limits=None, as_of=lambda: AS_OF) as sandbox:
+    with Sandbox(PROJECT, limits=None, as_of=lambda: AS_OF, faults=faults) as sandbox:
         account = sandbox.credentials
         config = {
             "api_url": sandbox.url,
@@ -146,6 +151,13 @@ def test_which_way_serves_is_logged(
         f"the {way} record path serves"
         + ("" if way == "fast" else ": a stream map, flattening or a selection changes records")
     ]
+
+
+def test_a_number_that_the_sdk_can_t_read_is_one_clear_error() -> None:
+    body = b'{"event":"A","properties":{"time":1,"$insert_id":"i","n":%s}}\n' % (b"9" * 5000)
+
+    with pytest.raises(TapError, match=r"stream_maps: event .* can't be mapped"):
+        run(SdkTap, faults=(Fault(Body(body)),))
 
 
 def test_the_days_are_all_there(fast: Messages) -> None:
