@@ -38,10 +38,8 @@ class Spool:
         """
         self._sweep()
         try:
-            self._make()
-            while not (self.path / _LOCK).exists():  # swept before its lock was held
-                self._lock.close()
-                self._make()
+            while not self._make():  # swept before its lock was held
+                pass
         except OSError as error:
             raise spool_error(self._parent, error) from None
         return self
@@ -53,19 +51,39 @@ class Spool:
         traceback: TracebackType | None,
     ) -> None:
         """Remove the folder with all that is in it."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        _remove(self.path)
         self._lock.close()
 
-    def _make(self) -> None:
+    def _make(self) -> bool:
         self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._parent))
-        self._lock = (self.path / _LOCK).open("w")
+        try:
+            self._lock = (self.path / _LOCK).open("w")
+        except FileNotFoundError:
+            return False
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+        if (self.path / _LOCK).exists():
+            return True
+        self._lock.close()
+        return False
 
     def _sweep(self) -> None:
         for folder in self._parent.glob(f"{_PREFIX}*"):
-            with contextlib.suppress(OSError), (folder / _LOCK).open() as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                if not (folder / _LOCK).exists():
+                    folder.rmdir()
+                    continue
+                with (folder / _LOCK).open() as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, its lock last: whatever ends this midway, the next run sweeps the rest."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if path.name != _LOCK:
+                path.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def spool_error(path: Path, error: OSError) -> SpoolError:

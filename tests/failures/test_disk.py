@@ -190,3 +190,12 @@ def test_nothing_is_left_while_requests_are_under_way(make_lab: LabMaker, fault:
         lab = make_lab(faults=[fault], shaping=Shaping(first_byte_seconds=0.02))
         lab.run(parallel=True, workers=8, end_date="2025-02-28", balance_windows=False)
         assert lab.left_behind == []
+
+
+def test_a_run_that_was_killed_while_it_cleaned_up_is_swept(lab: Lab) -> None:
+    (lab.spool / "tap-mixpanel-parallel-abcdefgh").mkdir()
+
+    output = lab.run()
+
+    assert output.code == 0
+    assert lab.left_behind == []
