@@ -138,7 +138,9 @@ class LineWriter:
                 try:
                     data = data[os.write(self._fd, data) :]
                 except BlockingIOError:  # whoever made the descriptor does not let it wait
-                    self._poll.poll(_WAKE_MS)
+                    if not self._poll.poll(_WAKE_MS) and self.stop_signal is not None:
+                        self._half_line = True
+                        raise TerminatedError(self.stop_signal) from None
         except BrokenPipeError:
             raise ReaderGoneError("the reader of the pipe is gone") from None
         except OSError as error:

@@ -301,13 +301,28 @@ class TestFile:
 
 
 class TestSocket:
-    def test_a_reader_that_is_stuck_does_not_keep_it(self) -> None:
+    @pytest.mark.parametrize("waits", [True, False])
+    def test_a_reader_that_is_stuck_does_not_keep_it(self, waits: bool) -> None:
         ours, theirs = socket.socketpair()
         with ours, theirs:
+            ours.setblocking(waits)
             writer = LineWriter(ours.fileno())
             slow(writer, stopping(writer, after=2000))
             with pytest.raises(TerminatedError):
                 writer.write(b"12345678\n" * 2_000_000)
+
+    def test_a_stop_while_a_descriptor_takes_nothing(self, pipe: Pipe) -> None:
+        pipe.fill()
+        os.set_blocking(pipe.writer, False)
+        writer = LineWriter(pipe.writer)
+
+        def act(calls: int) -> None:
+            assert calls < 20, "the signal is not noticed"
+            stopping(writer, after=5)(calls)
+
+        slow(writer, act)
+        with pytest.raises(TerminatedError):
+            writer._write(memoryview(b"x\n"))
 
     def test_a_descriptor_that_does_not_wait(self) -> None:
         ours, theirs = socket.socketpair()
