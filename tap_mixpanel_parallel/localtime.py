@@ -18,7 +18,8 @@ _LAST_MS: Final = ((date.max - _EPOCH).days + 1) * _DAY_MS - 1
 _HOUR_MS: Final = 3_600_000
 _MINUTE_MS: Final = 60_000
 _MINUTES: Final = [f"{minute:02}:" for minute in range(60)]
-_WITHIN_MINUTE: Final = [f"{ms // 1000:02}.{ms % 1000:03}Z" for ms in range(_MINUTE_MS)]
+_SECONDS: Final = [f"{second:02}." for second in range(60)]
+_MILLISECONDS: Final = [f"{ms:03}Z" for ms in range(1000)]
 _MOST_MINUTES: Final = 1 << 16
 """A month and a half of them are remembered."""
 
@@ -30,8 +31,12 @@ def format_utc(time_ms: int) -> str:
     """
     if not _FIRST_MS <= time_ms <= _LAST_MS:
         time_ms = _FIRST_MS if time_ms < _FIRST_MS else _LAST_MS
-    minutes, within = divmod(time_ms, _MINUTE_MS)
-    return _hour(minutes // 60) + _MINUTES[minutes % 60] + _WITHIN_MINUTE[within]
+    seconds = time_ms // 1000
+    minutes = seconds // 60
+    return (
+        f"{_hour(minutes // 60)}{_MINUTES[minutes % 60]}"
+        f"{_SECONDS[seconds % 60]}{_MILLISECONDS[time_ms % 1000]}"
+    )
 
 
 def _hour(number: int) -> str:
@@ -53,12 +58,12 @@ class LocalTime:
 
         A wall time that occurs twice, as clocks go back, is taken for the first.
         """
-        number, within = divmod(time_ms, _MINUTE_MS)
-        minute = self._minutes.get(number)
+        seconds = time_ms // 1000
+        minute = self._minutes.get(seconds // 60)
         if minute is None:
-            self._learn(number // 60)
+            self._learn(seconds // 3600)
             return format_utc(time_ms - self._offset_ms(time_ms))
-        return minute + _WITHIN_MINUTE[within]
+        return f"{minute}{_SECONDS[seconds % 60]}{_MILLISECONDS[time_ms % 1000]}"
 
     def _learn(self, hour: int) -> None:
         """Remember the minutes of an hour, if they are whole minutes in UTC as well."""
