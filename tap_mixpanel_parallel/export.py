@@ -216,7 +216,6 @@ class Export:
         try:
             return self._prepare_or_quarantine(task, download)
         except AttemptError as error:
-            self._messages_path(download).unlink(missing_ok=True)
             fetcher.reject(task, error)
             return None
         finally:
@@ -259,7 +258,7 @@ class Export:
 
     @staticmethod
     def _messages_path(download: Download) -> Path:
-        return download.path.with_suffix(".messages")
+        return download.path.with_name("messages")
 
     def _quarantine(self, window: Window, prepared: Prepared) -> None:
         path = self._settings.spool_dir / f"tap-mixpanel-parallel-quarantine-{window}.jsonl"
@@ -276,7 +275,7 @@ class Export:
         )
 
     def _emit(self, path: Path) -> None:
-        """Pass a window's messages on, and remove them."""
+        """Pass a window's messages on."""
         rest = b""
         with path.open("rb") as file:
             while block := file.read(_COPY):
@@ -287,7 +286,6 @@ class Export:
                     rest = block[end:]
                 else:
                     rest += block
-        path.unlink()
 
     def _fail(self, task: Task, error: BaseException) -> BatchResult:
         # What the export's lines say comes from the server as well.
