@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from difflib import get_close_matches
@@ -212,6 +213,7 @@ class TapMixpanelParallel(Tap):
                 plan = make_plan(tap.settings, tap.events.saved_state())
                 print_report(plan, as_json=as_json)
             else:
+                gc.freeze()  # what is imported stays: no collection need look at it again
                 tap.sync_all()
 
     @classmethod
