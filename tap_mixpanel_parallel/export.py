@@ -16,6 +16,7 @@ from tap_mixpanel_parallel.redaction import Redactor
 from tap_mixpanel_parallel.spool import spool_error
 from tap_mixpanel_parallel.state import ExportState, FailedWindow
 from tap_mixpanel_parallel.windows import Window
+from tap_mixpanel_parallel.wording import format_seconds
 
 if TYPE_CHECKING:
     import logging
@@ -184,11 +185,25 @@ class Export:
                 clock=self._clock.monotonic,
             ),
             workers=settings.concurrency,
-            policy=RetryPolicy(settings.max_attempts),
+            policy=RetryPolicy(settings.max_attempts, on_retry=self._warn),
             clock=self._clock.monotonic,
             event_limit=event_limit,
         )
         return self._fetcher
+
+    def _warn(self, task: Task, error: BaseException, pause: float) -> None:
+        self._logger.warning(
+            "%s: attempt %d of %d failed: %s; again in %s",
+            task.window,
+            task.attempts,
+            self._settings.max_attempts,
+            self._reason(error),
+            format_seconds(pause),
+        )
+
+    def _reason(self, error: BaseException) -> str:
+        """What an error says, in one line: of a line of the export, it comes from the server."""
+        return self._redact(" ".join(str(error).split()))
 
     def _take(self, outcome: Outcome, fetcher: Fetcher) -> BatchResult | None:
         """Emit and checkpoint what has come of a window; None if it is tried again."""
@@ -288,8 +303,7 @@ class Export:
                     rest += block
 
     def _fail(self, task: Task, error: BaseException) -> BatchResult:
-        # What the export's lines say comes from the server as well.
-        reason = self._redact(" ".join(str(error).split()))
+        reason = self._reason(error)
         failure = FailedWindow(
             window=task.window,
             attempts=task.attempts,

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from tenacity import RetryCallState
+
     from tap_mixpanel_parallel.client import Download, ExportClient
     from tap_mixpanel_parallel.limits import RateLimit
     from tap_mixpanel_parallel.windows import Window
@@ -79,6 +81,8 @@ class RetryPolicy:
         longest_pause: Seconds.
         longest_limited_pause: Seconds, whatever a 429 says: no limit lasts over an hour.
         jitter: Seconds added to each pause, so that workers don't come back together.
+        on_retry: Called, by the thread that fetches, with a task whose attempt has failed,
+            why, and the seconds until the next.
     """
 
     max_attempts: int = 5
@@ -87,6 +91,7 @@ class RetryPolicy:
     longest_pause: float = 300.0
     longest_limited_pause: float = 3700.0
     jitter: Callable[[], float] = random.random
+    on_retry: Callable[[Task, BaseException, float], None] = lambda *_: None
 
     def pause(self, attempts: int, error: BaseException | None) -> float:
         """Seconds to wait before the next attempt.
@@ -219,12 +224,18 @@ class Fetcher:
             self._outcomes.put(outcome)
 
     def _retrying(self, task: Task) -> Retrying:
+        def tell(state: RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome else None
+            if error is not None:
+                self._policy.on_retry(task, error, state.upcoming_sleep)
+
         return Retrying(
             retry=retry_if_exception_type(AttemptError),
             stop=lambda _: task.attempts >= self._policy.max_attempts,
             wait=lambda state: self._policy.pause(
                 task.attempts, state.outcome.exception() if state.outcome else None
             ),
+            before_sleep=tell,
             sleep=self._sleep,
             reraise=True,
         )

@@ -234,6 +234,9 @@ def test_what_fails_once_is_tried_again(tmp_path: Path) -> None:
     assert played.output.bookmark["loaded"] == [[str(FIRST), str(last)]]
     assert played.output.failures == []
     assert played.output.identities == identities(lines_of(PROJECT, FIRST, last))
+    for name, day in played.days.items():
+        told = rf"{day}\.\.{day}: attempt 1 of 2 failed: .*({TRANSIENT[name][1]}).*; again in \d"
+        assert re.search(told, played.output.errors, re.IGNORECASE), name
 
 
 def test_what_is_no_fault_loads(tmp_path: Path) -> None:
