@@ -231,6 +231,7 @@ class Export:
         try:
             return self._prepare_or_quarantine(task, download)
         except AttemptError as error:
+            self._messages_path(download).unlink(missing_ok=True)
             fetcher.reject(task, error)
             return None
         finally:
@@ -273,7 +274,7 @@ class Export:
 
     @staticmethod
     def _messages_path(download: Download) -> Path:
-        return download.path.with_name("messages")
+        return download.path.with_suffix(".messages")
 
     def _quarantine(self, window: Window, prepared: Prepared) -> None:
         path = self._settings.spool_dir / f"tap-mixpanel-parallel-quarantine-{window}.jsonl"
@@ -290,7 +291,7 @@ class Export:
         )
 
     def _emit(self, path: Path) -> None:
-        """Pass a window's messages on."""
+        """Pass a window's messages on, and remove them."""
         rest = b""
         with path.open("rb") as file:
             while block := file.read(_COPY):
@@ -301,6 +302,7 @@ class Export:
                     rest = block[end:]
                 else:
                     rest += block
+        path.unlink()
 
     def _fail(self, task: Task, error: BaseException) -> BatchResult:
         reason = self._reason(error)

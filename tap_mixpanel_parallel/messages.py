@@ -6,7 +6,6 @@ split into lines, checked line by line, turned into messages.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -94,7 +93,7 @@ def prepare(
 
     Args:
         download: The body.
-        path: The file to write; what it holds is replaced.
+        path: The file to write.
         reader: Turns lines into records; a new one for each window.
         encode: Turns records into messages.
         tolerant: Whether lines that are no events are left out instead of an error. The
@@ -117,7 +116,7 @@ def prepare(
     malformed: list[MalformedLineError] = []
     ordinal = events = 0
     try:
-        with _reopen(path) as file:
+        with path.open("wb") as file:
             for block in read(malformed):
                 records = block
                 if replaced:
@@ -126,7 +125,6 @@ def prepare(
                     ordinal += len(block)
                 events += len(records)
                 file.write(encode(records))
-            file.truncate()
     except OSError as error:
         raise spool_error(path.parent, error) from None
     if malformed and not events:
@@ -214,11 +212,6 @@ def read_blocks(download: Download) -> Iterator[Block]:
             )
     if rest:
         yield Block([rest], _are_utf8([rest]))
-
-
-def _reopen(path: Path) -> BinaryIO:
-    """Open a file to write it from its start: pages that it has already cost nothing."""
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb")
 
 
 def _read_pieces(download: Download) -> Iterator[bytes]:
