@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+from tap_mixpanel_parallel.emission import Emission
 from tap_mixpanel_parallel.events import EventReader
-from tap_mixpanel_parallel.exceptions import AttemptError, MalformedLineError
+from tap_mixpanel_parallel.exceptions import (
+    AttemptError,
+    MalformedLineError,
+    OutputError,
+    ReaderGoneError,
+    TapError,
+    TerminatedError,
+)
 from tap_mixpanel_parallel.fetcher import Fetcher, RetryPolicy
 from tap_mixpanel_parallel.limits import RateLimit
 from tap_mixpanel_parallel.messages import Prepared, prepare
@@ -35,7 +44,6 @@ if TYPE_CHECKING:
 _LOOK_UP_SECONDS: Final = 0.5
 """How often a run that waits for windows looks whether its reader is still there."""
 
-_COPY: Final = 1 << 18
 _LONGEST_ERROR: Final = 400
 """Characters of an error that the state keeps."""
 
@@ -51,13 +59,26 @@ class Emitter(Protocol):
         """How the records of a window become messages."""
 
     def emit(self, lines: bytes) -> None:
-        """Pass on whole lines of messages."""
+        """Pass on whole lines of messages, however long it takes."""
+
+    def offer(self, lines: bytes, start: int) -> int:
+        """Pass on what is taken without waiting; where the rest begins."""
 
     def checkpoint(self, state: ExportState) -> None:
         """Pass on the state: what was emitted before is what it says."""
 
     def check(self) -> None:
         """Raise if the run should end: by a signal, or since nobody reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaving:
+    """A window that is being emitted."""
+
+    task: Task
+    prepared: Prepared
+    size: int
+    emission: Emission
 
 
 class Export:
@@ -88,6 +109,8 @@ class Export:
         self._logger = logger
         self._redact = Redactor(settings.credentials)
         self._fetcher: Fetcher | None = None
+        self._reporter: Reporter | None = None
+        self._leaving: _Leaving | None = None
 
     def run(
         self,
@@ -113,19 +136,14 @@ class Export:
         Raises:
             TapError: If the run can't go on; what it emitted is checkpointed.
         """
-        reporter = Reporter(
+        reporter = self._reporter = Reporter(
             self._logger,
             total=len(windows),
             clock=self._clock.monotonic,
             on_batch_complete=on_batch_complete,
         )
         with self._fetch(windows, client, spool) as fetcher, watch(fetcher, reporter):
-            while not fetcher.is_done:
-                self._emitter.check()
-                outcome = fetcher.next(timeout=_LOOK_UP_SECONDS)
-                if outcome is not None and (result := self._take(outcome, fetcher)) is not None:
-                    fetcher.settle()
-                    reporter.batch(result)
+            self._drive(fetcher)
         completed = self.state.complete(
             wanted=self._settings.wanted,
             today=self._settings.today,
@@ -157,7 +175,10 @@ class Export:
                 if outcome.error is not None:
                     raise outcome.error
                 if (prepared := self._prepare(outcome, fetcher)) is not None:
-                    self._emit(prepared.path)
+                    with closing(Emission(prepared.path, self._emitter)) as emission:
+                        while not emission.advance():
+                            pass
+                    prepared.path.unlink()
                     fetcher.settle()
         self._emitter.checkpoint(self.state)
 
@@ -205,23 +226,75 @@ class Export:
         """What an error says, in one line: of a line of the export, it comes from the server."""
         return self._redact(" ".join(str(error).split()))
 
-    def _take(self, outcome: Outcome, fetcher: Fetcher) -> BatchResult | None:
-        """Emit and checkpoint what has come of a window; None if it is tried again."""
+    def _drive(self, fetcher: Fetcher) -> None:
+        """Take what arrives; while nothing does, pass on what is prepared."""
+        try:
+            while not fetcher.is_done:
+                self._emitter.check()
+                wait = _LOOK_UP_SECONDS if self._leaving is None else 0.0
+                if (outcome := fetcher.next(timeout=wait)) is not None:
+                    self._take(outcome, fetcher)
+                elif self._leaving is not None and self._leaving.emission.advance():
+                    self._settle()
+        except (OutputError, ReaderGoneError, TerminatedError):
+            raise
+        except TapError:
+            self._drain()
+            raise
+        finally:
+            if self._leaving is not None:
+                self._leaving.emission.close()
+
+    def _take(self, outcome: Outcome, fetcher: Fetcher) -> None:
+        """Begin to emit what has come of a window, or try it again, or count it as failed."""
         task = outcome.task
         if outcome.error is not None:
-            return self._fail(task, outcome.error)
-        prepared = self._prepare(outcome, fetcher)
-        if prepared is None:
-            return None
-        self._emit(prepared.path)
-        self.state = self.state.finish(task.window, today=self._settings.today)
+            self._end(self._fail(task, outcome.error))
+        elif (prepared := self._prepare(outcome, fetcher)) is not None:
+            self._drain()
+            size = outcome.download.size if outcome.download else 0
+            self._leaving = _Leaving(task, prepared, size, Emission(prepared.path, self._emitter))
+
+    def _pump(self) -> None:
+        """While a window is prepared, the one before it leaves as fast as it is taken.
+
+        So a loader never waits for the work on the next window.
+        """
+        if self._leaving is None:
+            self._emitter.check()
+        elif self._leaving.emission.offer():
+            self._settle()
+
+    def _drain(self) -> None:
+        """Pass on all that is left of a window."""
+        while self._leaving is not None:
+            if self._leaving.emission.advance():
+                self._settle()
+
+    def _settle(self) -> None:
+        """A window is emitted: checkpoint it."""
+        if (leaving := self._leaving) is None:
+            return
+        self._leaving = None
+        leaving.emission.close()
+        leaving.prepared.path.unlink()
+        self.state = self.state.finish(leaving.task.window, today=self._settings.today)
         self._emitter.checkpoint(self.state)
-        return self._result(
-            task,
-            events=prepared.events,
-            size=outcome.download.size if outcome.download else 0,
-            quarantined=len(prepared.malformed),
+        self._end(
+            self._result(
+                leaving.task,
+                events=leaving.prepared.events,
+                size=leaving.size,
+                quarantined=len(leaving.prepared.malformed),
+            )
         )
+
+    def _end(self, result: BatchResult) -> None:
+        """A window has come to its end: fetch on, and tell."""
+        if self._fetcher is not None:
+            self._fetcher.settle()
+        if self._reporter is not None:
+            self._reporter.batch(result)
 
     def _prepare(self, outcome: Outcome, fetcher: Fetcher) -> Prepared | None:
         """Turn a body into messages, or reject it."""
@@ -269,7 +342,7 @@ class Export:
             encode=self._emitter.encoder(download.received_at),
             tolerant=tolerant,
             deduplicate=settings.deduplicate,
-            check=self._emitter.check,
+            check=self._pump,
         )
 
     @staticmethod
@@ -289,20 +362,6 @@ class Export:
             len(prepared.malformed),
             path,
         )
-
-    def _emit(self, path: Path) -> None:
-        """Pass a window's messages on, and remove them."""
-        rest = b""
-        with path.open("rb") as file:
-            while block := file.read(_COPY):
-                self._emitter.check()
-                end = block.rfind(b"\n") + 1
-                if end:
-                    self._emitter.emit(rest + block[:end])
-                    rest = block[end:]
-                else:
-                    rest += block
-        path.unlink()
 
     def _fail(self, task: Task, error: BaseException) -> BatchResult:
         reason = self._reason(error)

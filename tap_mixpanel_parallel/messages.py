@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from gzip import BadGzipFile
+from io import FileIO
 from itertools import chain, count
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
@@ -21,7 +22,7 @@ from msgspec.json import Encoder
 from tap_mixpanel_parallel.duplicates import find_replaced
 from tap_mixpanel_parallel.events import EventReader, EventRecord
 from tap_mixpanel_parallel.exceptions import IncompleteExportError, MalformedLineError
-from tap_mixpanel_parallel.spool import spool_error
+from tap_mixpanel_parallel.spool import spooling
 from tap_mixpanel_parallel.surrogates import mend
 
 if TYPE_CHECKING:
@@ -115,18 +116,15 @@ def prepare(
         replaced = find_replaced(lambda: chain.from_iterable(read([])))
     malformed: list[MalformedLineError] = []
     ordinal = events = 0
-    try:
-        with path.open("wb") as file:
-            for block in read(malformed):
-                records = block
-                if replaced:
-                    numbered = enumerate(block, ordinal)
-                    records = [r for n, r in numbered if not any(replaced[n : n + 1])]
-                    ordinal += len(block)
-                events += len(records)
-                file.write(encode(records))
-    except OSError as error:
-        raise spool_error(path.parent, error) from None
+    with _open(path) as file:
+        for block in read(malformed):
+            records = block
+            if replaced:
+                numbered = enumerate(block, ordinal)
+                records = [r for n, r in numbered if not any(replaced[n : n + 1])]
+                ordinal += len(block)
+            events += len(records)
+            _write(path, file, encode(records))
     if malformed and not events:
         raise malformed[0]
     if replaced and ordinal != len(replaced):
@@ -214,8 +212,20 @@ def read_blocks(download: Download) -> Iterator[Block]:
         yield Block([rest], _are_utf8([rest]))
 
 
+def _open(path: Path) -> FileIO:
+    with spooling(path):
+        return FileIO(path, "wb")
+
+
+def _write(path: Path, file: FileIO, data: bytes) -> None:
+    view = memoryview(data)
+    with spooling(path):
+        while view:
+            view = view[file.write(view) :]
+
+
 def _read_pieces(download: Download) -> Iterator[bytes]:
-    with download.path.open("rb") as file:
+    with spooling(download.path), download.path.open("rb") as file:
         body = cast("BinaryIO", igzip.open(file) if download.compressed else file)
         try:
             while piece := body.read(_PIECE):

@@ -55,27 +55,35 @@ class LineWriter:
             ReaderGoneError: If nobody reads any more.
             TerminatedError: If a signal asks to stop; a line that is begun is ended.
         """
-        self._check_stop()
-        view = memoryview(lines)
-        if not self._can_wait:
-            self._write(view)
-            return
         start = 0
         while start < len(lines):
-            free = self._room.bytes_free() if self._room else 0
-            end = lines.rfind(b"\n", start, start + max(free, _PIECE)) + 1
-            if not end:
-                end = lines.index(b"\n", start) + 1
-                if self._room and self._comes_room(self._room, end - start):
-                    self._write(view[start:end])
-                else:
-                    self._write_long(view[start:end])
-            else:
-                if end - start > free:
-                    self._wait_for_reader()
-                self._check_stop()
-                self._write(view[start:end])
-            start = end
+            end = self.offer(lines, start)
+            start = self._write_waiting(lines, start) if end == start else end
+
+    def offer(self, lines: bytes, start: int = 0) -> int:
+        """Write as many whole lines as are taken without waiting.
+
+        Args:
+            lines: The lines.
+            start: Where what is to be written begins.
+
+        Returns:
+            Where what is left begins.
+
+        Raises:
+            ReaderGoneError: If nobody reads any more.
+            TerminatedError: If a signal asks to stop.
+        """
+        self._check_stop()
+        if not self._can_wait:
+            self._write(memoryview(lines)[start:])
+            return len(lines)
+        free = self._room.bytes_free() if self._room else 0
+        end = lines.rfind(b"\n", start, start + max(free, _PIECE)) + 1
+        if not end or (end - start > free and not self._poll.poll(0)):
+            return start
+        self._write(memoryview(lines)[start:end])
+        return end
 
     def write_last(self, line: bytes) -> None:
         """Write a line though a signal asks to stop, if the reader takes it soon."""
@@ -105,6 +113,19 @@ class LineWriter:
         self._check_stop()
         while not self._poll.poll(_WAKE_MS):
             self._check_stop()
+
+    def _write_waiting(self, lines: bytes, start: int) -> int:
+        """Wait for the reader; a line that no write takes at once, write as well as can be."""
+        end = lines.index(b"\n", start) + 1
+        if end - start <= _PIECE:
+            self._wait_for_reader()
+            return start
+        line = memoryview(lines)[start:end]
+        if self._room and self._comes_room(self._room, len(line)):
+            self._write(line)
+        else:
+            self._write_long(line)
+        return end
 
     def _comes_room(self, room: PipeRoom, size: int) -> bool:
         """Wait until a pipe takes so many bytes in one go; False if it never may."""
@@ -174,6 +195,13 @@ class MessageWriter(SimpleSingerWriter):
             writer.write(lines)
         else:
             sys.stdout.write(lines.decode())
+
+    def offer_lines(self, lines: bytes, start: int = 0) -> int:
+        """Write what is taken without waiting (see `LineWriter.offer`)."""
+        if (writer := self._line_writer()) is not None:
+            return writer.offer(lines, start)
+        self.write_lines(lines[start:])
+        return len(lines)
 
     def write_last(self, message: Message) -> None:
         """Write a message after a signal asked to stop (see `LineWriter.write_last`)."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Self
 from tap_mixpanel_parallel.exceptions import SpoolError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
 _PREFIX: Final = "tap-mixpanel-parallel-"
@@ -92,3 +93,16 @@ def spool_error(path: Path, error: OSError) -> SpoolError:
         f"spool_dir: {path} can't be written ({error.strerror or error}); "
         "free some space there, or set spool_dir to a folder with more"
     )
+
+
+@contextlib.contextmanager
+def spooling(path: Path) -> Iterator[None]:
+    """Have what goes wrong with a file of the spool told to a person.
+
+    Raises:
+        SpoolError: Instead of any error of the file's.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise spool_error(path.parent, error) from None

@@ -183,6 +183,10 @@ class EventsStream(Stream):
         """Pass on whole lines of messages."""
         self._mixpanel.writer.write_lines(lines)
 
+    def offer(self, lines: bytes, start: int) -> int:
+        """Pass on what is taken without waiting; where the rest begins."""
+        return self._mixpanel.writer.offer_lines(lines, start)
+
     def checkpoint(self, state: ExportState) -> None:
         """Pass on the state: what was emitted before is what it says."""
         self._mixpanel.state.setdefault("bookmarks", {})[self.name] = state.to_bookmark()

@@ -52,6 +52,10 @@ class Collector(MessageWriter):
         assert lines.endswith(b"\n")
         self.messages += map(json.loads, lines.split(b"\n")[:-1])
 
+    def offer_lines(self, lines: bytes, start: int = 0) -> int:
+        self.write_lines(lines[start:])
+        return len(lines)
+
     def write_last(self, message: Message) -> None:
         self.write_message(message)
 
