@@ -23,7 +23,7 @@ from tap_mixpanel_parallel.exceptions import (
     TransportError,
 )
 from tap_mixpanel_parallel.redaction import Redactor
-from tap_mixpanel_parallel.spool import spool_error
+from tap_mixpanel_parallel.spool import spooling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -223,14 +223,12 @@ def _save(response: requests.Response, path: Path, on_bytes: Callable[[int], Non
         SpoolError: If the file can't be written.
     """
     size = 0
-    try:
-        with path.open("wb") as file:
-            for chunk in response.raw.stream(_CHUNK, decode_content=False):
-                file.write(chunk)
-                size += len(chunk)
-                on_bytes(len(chunk))
-    except OSError as error:  # urllib3 makes errors of its own of the socket's
-        raise spool_error(path.parent, error) from None
+    # urllib3 makes errors of its own of the socket's, so an OSError is the file's.
+    with spooling(path), path.open("wb") as file:
+        for chunk in response.raw.stream(_CHUNK, decode_content=False):
+            file.write(chunk)
+            size += len(chunk)
+            on_bytes(len(chunk))
     return size
 
 

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from tap_mixpanel_parallel.emission import Emission
-from tap_mixpanel_parallel.events import EventReader
 from tap_mixpanel_parallel.exceptions import (
     AttemptError,
-    MalformedLineError,
     OutputError,
     ReaderGoneError,
     TapError,
@@ -19,10 +17,10 @@ from tap_mixpanel_parallel.exceptions import (
 )
 from tap_mixpanel_parallel.fetcher import Fetcher, RetryPolicy
 from tap_mixpanel_parallel.limits import RateLimit
-from tap_mixpanel_parallel.messages import Prepared, prepare
+from tap_mixpanel_parallel.preparation import Preparation
 from tap_mixpanel_parallel.progress import BatchResult, ParallelFetchResult, Reporter
 from tap_mixpanel_parallel.redaction import Redactor
-from tap_mixpanel_parallel.spool import spool_error
+from tap_mixpanel_parallel.spool import spooling
 from tap_mixpanel_parallel.state import ExportState, FailedWindow
 from tap_mixpanel_parallel.windows import Window
 from tap_mixpanel_parallel.wording import format_seconds
@@ -31,12 +29,11 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Sequence
     from datetime import datetime
-    from pathlib import Path
 
-    from tap_mixpanel_parallel.client import Download, ExportClient
+    from tap_mixpanel_parallel.client import ExportClient
     from tap_mixpanel_parallel.clock import Clock
     from tap_mixpanel_parallel.fetcher import Outcome, Task
-    from tap_mixpanel_parallel.messages import Encode
+    from tap_mixpanel_parallel.messages import Encode, Prepared
     from tap_mixpanel_parallel.progress import BatchProgress
     from tap_mixpanel_parallel.settings import Settings
     from tap_mixpanel_parallel.spool import Spool
@@ -108,6 +105,7 @@ class Export:
         self._clock = clock
         self._logger = logger
         self._redact = Redactor(settings.credentials)
+        self._preparation = Preparation(settings, emitter.encoder, logger, check=self._pump)
         self._fetcher: Fetcher | None = None
         self._reporter: Reporter | None = None
         self._leaving: _Leaving | None = None
@@ -253,7 +251,9 @@ class Export:
         elif (prepared := self._prepare(outcome, fetcher)) is not None:
             self._drain()
             size = outcome.download.size if outcome.download else 0
-            self._leaving = _Leaving(task, prepared, size, Emission(prepared.path, self._emitter))
+            with spooling(prepared.path):
+                emission = Emission(prepared.path, self._emitter)
+            self._leaving = _Leaving(task, prepared, size, emission)
 
     def _pump(self) -> None:
         """While a window is prepared, the one before it leaves as fast as it is taken.
@@ -277,7 +277,7 @@ class Export:
             return
         self._leaving = None
         leaving.emission.close()
-        leaving.prepared.path.unlink()
+        leaving.prepared.path.unlink(missing_ok=True)
         self.state = self.state.finish(leaving.task.window, today=self._settings.today)
         self._emitter.checkpoint(self.state)
         self._end(
@@ -302,66 +302,10 @@ class Export:
         if download is None:
             raise ValueError("an outcome without an error has a download")
         try:
-            return self._prepare_or_quarantine(task, download)
+            return self._preparation.prepare(task, download)
         except AttemptError as error:
-            self._messages_path(download).unlink(missing_ok=True)
             fetcher.reject(task, error)
             return None
-        finally:
-            download.path.unlink(missing_ok=True)
-
-    def _prepare_or_quarantine(self, task: Task, download: Download) -> Prepared:
-        """Turn a body into messages.
-
-        Lines that are no events are let pass only if the same were none in an earlier
-        body as well, or if there is but one attempt, and all else is whole: then no
-        further attempt mends them.
-        """
-        try:
-            return self._prepare_whole(download)
-        except MalformedLineError:
-            if self._settings.on_malformed_line != "quarantine":
-                raise
-        prepared = self._prepare_whole(download, tolerant=True)
-        lines = frozenset(error.line for error in prepared.malformed)
-        if lines != task.malformed and self._settings.max_attempts > 1:
-            task.malformed = lines
-            raise prepared.malformed[0]
-        self._quarantine(task.window, prepared)
-        return prepared
-
-    def _prepare_whole(self, download: Download, *, tolerant: bool = False) -> Prepared:
-        settings = self._settings
-        return prepare(
-            download,
-            self._messages_path(download),
-            reader=EventReader(
-                settings.project_timezone,
-                properties_as_text=settings.properties_format == "string",
-            ),
-            encode=self._emitter.encoder(download.received_at),
-            tolerant=tolerant,
-            deduplicate=settings.deduplicate,
-            check=self._pump,
-        )
-
-    @staticmethod
-    def _messages_path(download: Download) -> Path:
-        return download.path.with_suffix(".messages")
-
-    def _quarantine(self, window: Window, prepared: Prepared) -> None:
-        path = self._settings.spool_dir / f"tap-mixpanel-parallel-quarantine-{window}.jsonl"
-        try:
-            path.write_bytes(b"".join(error.line + b"\n" for error in prepared.malformed))
-        except OSError as error:
-            path.unlink(missing_ok=True)
-            raise spool_error(path.parent, error) from None
-        self._logger.warning(
-            "%s: lines that are no events: %d; they are in %s and not loaded",
-            window,
-            len(prepared.malformed),
-            path,
-        )
 
     def _fail(self, task: Task, error: BaseException) -> BatchResult:
         reason = self._reason(error)

@@ -8,6 +8,7 @@ import re
 import tempfile
 from datetime import UTC, datetime
 from hashlib import md5
+from io import FileIO
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -261,6 +262,18 @@ class TestGzip:
     def test_gzip_that_nobody_announced(self, tmp_path: Path) -> None:
         with pytest.raises(MalformedLineError):
             turn(tmp_path, GZIP)
+
+
+def test_a_disk_that_takes_little_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Reluctant(FileIO):
+        def write(self, data: Any) -> int:
+            return super().write(memoryview(data)[:100])
+
+    whole = turn(tmp_path, BODY).path.read_bytes()
+    monkeypatch.setattr(messages, "FileIO", Reluctant)
+    assert turn(tmp_path, BODY).path.read_bytes() == whole
 
 
 class TestMalformed:

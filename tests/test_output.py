@@ -160,6 +160,37 @@ class TestWholeLines:
         os.set_blocking(pipe.reader, False)
         assert b"".join(received) + pipe.read() == b"begun\n" + lines
 
+    def test_an_offer_takes_what_there_is_room_for(self, pipe: Pipe) -> None:
+        lines = b"%b\n" % (b"x" * 999) * 200
+        writer = LineWriter(pipe.writer)
+        end = writer.offer(lines)
+        assert 0 < end < len(lines)
+        assert end % 1000 == 0
+        assert writer.offer(lines, end) == end, "it is full, and nobody reads"
+        assert pipe.read() == lines[:end]
+        assert writer.offer(lines, end) > end
+        assert (lines[:end] + pipe.read())[-1:] == b"\n"
+
+    def test_an_offer_begins_no_line_that_may_not_fit(self, pipe: Pipe) -> None:
+        writer = LineWriter(pipe.writer)
+        long = b"x" * 2 * fcntl.fcntl(pipe.writer, fcntl.F_GETPIPE_SZ) + b"\n"
+        assert writer.offer(b"short\n" + long) == len(b"short\n")
+        assert writer.offer(long) == 0
+        assert pipe.read() == b"short\n"
+
+    def test_an_offer_to_nobody(self, pipe: Pipe) -> None:
+        writer = LineWriter(pipe.writer)
+        os.close(pipe.reader)
+        with pytest.raises(ReaderGoneError):
+            writer.offer(b"x\n")
+
+    def test_an_offer_after_a_signal(self, pipe: Pipe) -> None:
+        writer = LineWriter(pipe.writer)
+        writer.stop_signal = signal.SIGTERM
+        with pytest.raises(TerminatedError):
+            writer.offer(b"x\n")
+        assert pipe.read() == b""
+
     def test_where_the_room_is_not_known(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(PipeRoom, "bytes_free", lambda _: 0)
         pieces = observed(b"12345678\n" * 4000)

@@ -101,7 +101,8 @@ def test_a_reader_that_sleeps(make_lab: LabMaker) -> None:
     assert records == days * events
     assert asleep <= 2 * workers, "windows under way or waiting, for each worker"
     assert files <= 2 * workers + 2
-    assert spool < 3 * len(body) < total / 5
+    # A window that leaves, the next one, and bodies, which are compressed well.
+    assert spool < 2.1 * len(body) < total / 10
     assert memory < 150e6 < total
 
 

@@ -1,0 +1,114 @@
+"""From a window's body to its messages: or a rejected body, or lines in quarantine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tap_mixpanel_parallel.events import EventReader
+from tap_mixpanel_parallel.exceptions import AttemptError, MalformedLineError
+from tap_mixpanel_parallel.messages import prepare
+from tap_mixpanel_parallel.spool import spool_error
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable
+    from datetime import datetime
+    from pathlib import Path
+
+    from tap_mixpanel_parallel.client import Download
+    from tap_mixpanel_parallel.fetcher import Task
+    from tap_mixpanel_parallel.messages import Encode, Prepared
+    from tap_mixpanel_parallel.settings import Settings
+    from tap_mixpanel_parallel.windows import Window
+
+
+class Preparation:
+    """Prepares the windows of a run."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        encoder: Callable[[datetime], Encode],
+        logger: logging.Logger,
+        *,
+        check: Callable[[], None],
+    ) -> None:
+        """Prepare as these settings say.
+
+        Args:
+            settings: The checked settings.
+            encoder: How the records of a window become messages, by when it was received.
+            logger: Where the lines for people go.
+            check: Called now and then; what it raises ends the work.
+        """
+        self._settings = settings
+        self._encoder = encoder
+        self._logger = logger
+        self._check = check
+
+    def prepare(self, task: Task, download: Download) -> Prepared:
+        """Turn a body into messages, and remove it.
+
+        Raises:
+            AttemptError: If it is not what it should be; nothing is left of it.
+        """
+        try:
+            return self._prepare_or_quarantine(task, download)
+        except AttemptError:
+            _messages_path(download).unlink(missing_ok=True)
+            raise
+        finally:
+            download.path.unlink(missing_ok=True)
+
+    def _prepare_or_quarantine(self, task: Task, download: Download) -> Prepared:
+        """Turn a body into messages.
+
+        Lines that are no events are let pass only if the same were none in an earlier
+        body as well, or if there is but one attempt, and all else is whole: then no
+        further attempt mends them.
+        """
+        try:
+            return self._prepare_whole(download)
+        except MalformedLineError:
+            if self._settings.on_malformed_line != "quarantine":
+                raise
+        prepared = self._prepare_whole(download, tolerant=True)
+        lines = frozenset(error.line for error in prepared.malformed)
+        if lines != task.malformed and self._settings.max_attempts > 1:
+            task.malformed = lines
+            raise prepared.malformed[0]
+        self._quarantine(task.window, prepared)
+        return prepared
+
+    def _prepare_whole(self, download: Download, *, tolerant: bool = False) -> Prepared:
+        settings = self._settings
+        return prepare(
+            download,
+            _messages_path(download),
+            reader=EventReader(
+                settings.project_timezone,
+                properties_as_text=settings.properties_format == "string",
+            ),
+            encode=self._encoder(download.received_at),
+            tolerant=tolerant,
+            deduplicate=settings.deduplicate,
+            check=self._check,
+        )
+
+    def _quarantine(self, window: Window, prepared: Prepared) -> None:
+        path = self._settings.spool_dir / f"tap-mixpanel-parallel-quarantine-{window}.jsonl"
+        try:
+            path.write_bytes(b"".join(error.line + b"\n" for error in prepared.malformed))
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise spool_error(path.parent, error) from None
+        self._logger.warning(
+            "%s: lines that are no events: %d; they are in %s and not loaded",
+            window,
+            len(prepared.malformed),
+            path,
+        )
+
+
+def _messages_path(download: Download) -> Path:
+    return download.path.with_suffix(".messages")
