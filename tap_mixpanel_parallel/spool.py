@@ -52,7 +52,11 @@ class Spool:
         traceback: TracebackType | None,
     ) -> None:
         """Remove the folder with all that is in it."""
-        _remove(self.path)
+        folder = self.path
+        with contextlib.suppress(OSError):
+            # No request that is still under way makes a file in it from now on.
+            folder = self.path.rename(f"{self.path}-ended")
+        _remove(folder)
         self._lock.close()
 
     def _make(self) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from tap_mixpanel_parallel import spool as spool_module
 from tap_mixpanel_parallel.sandbox import Damage, Fault, Line, Project, Shaping, Status
 from tests.failures.conftest import DAYS
 from tests.failures.harness import (
@@ -199,3 +200,20 @@ def test_a_run_that_was_killed_while_it_cleaned_up_is_swept(lab: Lab) -> None:
 
     assert output.code == 0
     assert lab.left_behind == []
+
+
+def test_a_request_under_way_makes_no_file_while_the_folder_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove = spool_module._remove
+
+    def remove_late(folder: Path) -> None:
+        with pytest.raises(FileNotFoundError):
+            (spool.path / "late.body").touch()
+        remove(folder)
+
+    with spool_module.Spool(tmp_path) as spool:
+        (spool.path / "begun.body").touch()
+        monkeypatch.setattr(spool_module, "_remove", remove_late)
+
+    assert list(tmp_path.iterdir()) == []
