@@ -105,7 +105,9 @@ class Export:
         self._clock = clock
         self._logger = logger
         self._redact = Redactor(settings.credentials)
-        self._preparation = Preparation(settings, emitter.encoder, logger, check=self._pump)
+        self._preparation = Preparation(
+            settings, emitter.encoder, logger, check=self._pump, make_room=self._drain
+        )
         self._fetcher: Fetcher | None = None
         self._reporter: Reporter | None = None
         self._leaving: _Leaving | None = None
@@ -247,6 +249,7 @@ class Export:
         """Begin to emit what has come of a window, or try it again, or count it as failed."""
         task = outcome.task
         if outcome.error is not None:
+            self._drain()  # windows end in the order in which they arrived
             self._end(self._fail(task, outcome.error))
         elif (prepared := self._prepare(outcome, fetcher)) is not None:
             self._drain()
@@ -265,11 +268,17 @@ class Export:
         elif self._leaving.emission.offer():
             self._settle()
 
-    def _drain(self) -> None:
-        """Pass on all that is left of a window."""
+    def _drain(self) -> bool:
+        """Pass on all that is left of a window, if one is leaving.
+
+        Returns:
+            Whether one was.
+        """
+        is_leaving = self._leaving is not None
         while self._leaving is not None:
             if self._leaving.emission.advance():
                 self._settle()
+        return is_leaving
 
     def _settle(self) -> None:
         """A window is emitted: checkpoint it."""

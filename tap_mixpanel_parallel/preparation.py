@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tap_mixpanel_parallel.events import EventReader
-from tap_mixpanel_parallel.exceptions import AttemptError, MalformedLineError
+from tap_mixpanel_parallel.exceptions import AttemptError, MalformedLineError, SpoolError
 from tap_mixpanel_parallel.messages import prepare
 from tap_mixpanel_parallel.spool import spool_error
 
@@ -32,6 +32,7 @@ class Preparation:
         logger: logging.Logger,
         *,
         check: Callable[[], None],
+        make_room: Callable[[], bool],
     ) -> None:
         """Prepare as these settings say.
 
@@ -40,11 +41,13 @@ class Preparation:
             encoder: How the records of a window become messages, by when it was received.
             logger: Where the lines for people go.
             check: Called now and then; what it raises ends the work.
+            make_room: Called where the disk is full; whether there may be room now.
         """
         self._settings = settings
         self._encoder = encoder
         self._logger = logger
         self._check = check
+        self._make_room = make_room
 
     def prepare(self, task: Task, download: Download) -> Prepared:
         """Turn a body into messages, and remove it.
@@ -53,7 +56,13 @@ class Preparation:
             AttemptError: If it is not what it should be; nothing is left of it.
         """
         try:
-            return self._prepare_or_quarantine(task, download)
+            try:
+                return self._prepare_or_quarantine(task, download)
+            except SpoolError:
+                _messages_path(download).unlink(missing_ok=True)
+                if not self._make_room():
+                    raise
+                return self._prepare_or_quarantine(task, download)
         except AttemptError:
             _messages_path(download).unlink(missing_ok=True)
             raise

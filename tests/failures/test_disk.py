@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -117,6 +118,22 @@ def test_a_rejected_body_gives_its_space_back(small_disk: Lab) -> None:
     output = small_disk.run(max_attempts=2, parallel=True, workers=4)
 
     assert output.code == 0, output.errors
+
+
+@pytest.mark.slow
+def test_two_windows_do_not_fit_at_once(small_disk: Lab) -> None:
+    """The next one is prepared once its reader has taken the first."""
+    small_disk.sandbox.faults = [Fault(Body(BIG))]
+
+    with small_disk.start(subprocess.PIPE, parallel=True, workers=4) as tap:
+        wait_until(lambda: len(small_disk.sandbox.requests) == len(DAYS), "all windows")
+        time.sleep(1)
+        assert tap.stdout is not None
+        printed = tap.stdout.read()
+        tap.wait(PATIENCE)
+
+    assert tap.returncode == 0, small_disk.errors
+    assert printed.count(b'{"type":"RECORD"') == len(DAYS) * 1500
 
 
 def test_the_quarantine_does_not_fit(small_disk: Lab) -> None:
