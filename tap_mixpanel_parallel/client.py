@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -86,6 +87,7 @@ class ExportClient:
             trust_env: Whether the environment may name a proxy (see requests).
         """
         self._url = f"{url}/export"
+        self._host = urlsplit(url).netloc
         self._credentials = credentials
         self._redact = Redactor(credentials)
         self._timeout = timeout
@@ -145,12 +147,14 @@ class ExportClient:
                 size = _save(response, path, on_bytes)
         except requests.ConnectTimeout:
             raise TransportError(
-                f"no connection within {self._connect_timeout:g} seconds"
+                f"no connection to {self._host} within {self._connect_timeout:g} seconds"
             ) from None
         except (requests.Timeout, urllib3.exceptions.TimeoutError):
             raise TransportError(
                 f"no byte for {self._timeout:g} seconds (request_timeout)"
             ) from None
+        except requests.ConnectionError as error:
+            raise TransportError(f"{self._host}: {self._redact(_root_cause(error))}") from None
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise TransportError(self._redact(_root_cause(error))) from None
         if compressed and size == 0:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
+from requests import Request
 from requests.utils import get_environ_proxies, select_proxy
 
 from tap_mixpanel_parallel.auth import Credentials
@@ -274,8 +275,9 @@ def _is_url(value: str, schemes: frozenset[str]) -> bool:
     """Whether a text is a URL of one of these schemes, without a query."""
     try:
         parts = urlsplit(value)
-        # Reading the port checks it.
+        # Reading the port checks it; preparing a request, the host.
         fits = parts.scheme in schemes and parts.port != 0
+        Request("GET", value).prepare()
     except ValueError:
         return False
     return fits and bool(parts.hostname) and not (parts.query or parts.fragment)

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from tap_mixpanel_parallel.emission import Emission
+from tap_mixpanel_parallel.emission import Emission, Outlet
 from tap_mixpanel_parallel.exceptions import (
     AttemptError,
     OutputError,
@@ -49,17 +49,11 @@ Watch = Callable[[Fetcher, Reporter], AbstractContextManager[None]]
 """Shows what is under way and what has ended."""
 
 
-class Emitter(Protocol):
-    """Where a run's messages go."""
+class Emitter(Outlet, Protocol):
+    """Makes a run's messages, and passes them on."""
 
     def encoder(self, time_extracted: datetime) -> Encode:
         """How the records of a window become messages."""
-
-    def emit(self, lines: bytes) -> None:
-        """Pass on whole lines of messages, however long it takes."""
-
-    def offer(self, lines: bytes, start: int) -> int:
-        """Pass on what is taken without waiting; where the rest begins."""
 
     def checkpoint(self, state: ExportState) -> None:
         """Pass on the state: what was emitted before is what it says."""

@@ -246,11 +246,14 @@ def check_fits(state: ExportState, *, selection: Mapping[str, Any], today: date)
 
 def _without(failed: tuple[FailedWindow, ...], window: Window) -> tuple[FailedWindow, ...]:
     """The failures less the days of a window."""
-    return tuple(
-        replace(failure, window=part)
-        for failure in failed
-        for part in subtract([failure.window], [window])
-    )
+    left: list[FailedWindow] = []
+    for failure in failed:
+        if failure.window.overlaps(window):
+            parts = subtract([failure.window], [window])
+            left.extend(replace(failure, window=part) for part in parts)
+        else:
+            left.append(failure)
+    return tuple(left)
 
 
 def _nonsense(problem: str) -> StateError:

@@ -46,6 +46,10 @@ class Window:
         """Whether `day` lies in the window."""
         return self.first <= day <= self.last
 
+    def overlaps(self, other: Window) -> bool:
+        """Whether there is a day in both."""
+        return self.first <= other.last and other.first <= self.last
+
     def days(self) -> Iterator[date]:
         """Each day of the window, in order."""
         return (self.first + timedelta(days=n) for n in range(len(self)))

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 
     from requests_mock import Mocker
 
-URL = "https://data.mixpanel.com/api/2.0"
+HOST = "data.mixpanel.com"
+URL = f"https://{HOST}/api/2.0"
 WEEK = Window(date(2025, 1, 6), date(2025, 1, 8))
 SECRET = "p&ss w/rd+42"
 ACCOUNT = Credentials("bob@mp", SECRET, "123")
@@ -358,8 +359,8 @@ class TestErrors:
         ("raised", "text"),
         [
             (requests.ReadTimeout("x"), "no byte for 600 seconds (request_timeout)"),
-            (requests.ConnectTimeout("x"), "no connection within 60 seconds"),
-            (requests.ConnectionError(ConnectionRefusedError(111, "refused")), "refused"),
+            (requests.ConnectTimeout("x"), f"no connection to {HOST} within 60 seconds"),
+            (requests.ConnectionError("refused"), f"{HOST}: refused"),
             (
                 requests.ConnectionError(
                     urllib3.exceptions.ProtocolError("aborted", ConnectionResetError(104, "reset"))

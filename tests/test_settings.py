@@ -257,6 +257,7 @@ class TestProblems:
             ("api_url", "nonsense", "api_url: 'nonsense' is no base URL; give e.g. https://data"),
             ("api_url", "ftp://host/x", "api_url: 'ftp://host/x' is no base URL"),
             ("api_url", "http://", "api_url: 'http://' is no base URL"),
+            ("api_url", "https://data mixpanel.com", "is no base URL"),
             ("api_url", "http://[::1", "is no base URL"),
             ("api_url", "https://host/x?a=1", "is no base URL"),
             ("api_url", 8974, "api_url: 8974 is no text"),

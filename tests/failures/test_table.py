@@ -261,7 +261,9 @@ def test_connection_refused(lab: Lab) -> None:
 
     assert output.code == 1
     assert "no data was retrieved: all 4 windows failed" in output.errors
-    assert all("Connection refused" in failure["error"] for failure in output.failures)
+    errors = [failure["error"] for failure in output.failures]
+    assert all(f"127.0.0.1:{port}: " in error for error in errors), errors
+    assert all("Connection refused" in error for error in errors), errors
     assert output.records == output.loaded == []
 
 
