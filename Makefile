@@ -21,7 +21,7 @@ lint: .venv/test
 	mypy .
 
 unit: .venv/test
-	python -m pytest --numprocesses 2 --dist loadfile
+	python -m pytest --numprocesses 2 --dist loadfile --max-worker-restart 0
 
 # Measures; QUICK=1 scales every time and amount down tenfold.
 bench: .venv/test

@@ -362,7 +362,7 @@ class TestSocket:
         with ours, theirs:
             ours.setblocking(False)
             reader = threading.Thread(
-                target=lambda: received.extend(iter(lambda: theirs.recv(1000), b""))
+                target=lambda: received.extend(iter(lambda: theirs.recv(1000), b"")), daemon=True
             )
             reader.start()
             LineWriter(ours.fileno()).write(lines)
