@@ -8,6 +8,7 @@ from pathlib import Path
 
 import duckdb
 import requests
+from rich.cells import set_cell_size
 
 from tap_mixpanel_parallel.clock import Clock
 from tap_mixpanel_parallel.sandbox import Sandbox
@@ -37,7 +38,8 @@ def main() -> int:
     print(f"\n{DATABASE}: {events:,} events on {days} days, {first} to {last}\n")
     for name, count in names:
         bar = "█" * max(1, round(BAR * count / names[0][1]))
-        print(f"  {name or '(no name)':<24} {count:>8,}  {bar}")
+        label = set_cell_size(name or "(no name)", 24)
+        print(f"  {label} {count:>8,}  {bar}")
     verdict = "equal" if served == events else "NOT EQUAL"
     print(
         f"\nsandbox served {lines:,} lines, {served:,} different events;"

@@ -1,5 +1,16 @@
-"""`python -m tap_mixpanel_parallel`: the tap's command line."""
+"""The tap's command line, also as `python -m tap_mixpanel_parallel`."""
 
-from tap_mixpanel_parallel.tap import TapMixpanelParallel
+import signal
 
-TapMixpanelParallel.cli()
+
+def main() -> None:
+    """Run the command line."""
+    # Ctrl-C while the rest is imported ends the process as it does most others: silently.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from tap_mixpanel_parallel.tap import TapMixpanelParallel  # noqa: PLC0415
+
+    TapMixpanelParallel.cli()
+
+
+if __name__ == "__main__":
+    main()

@@ -187,7 +187,10 @@ class ExportClient:
         said = self._redact(_read_error(response, self._redact))[:_LONGEST_ANSWER]
         answer = f"HTTP {status}: {said}" if said else f"HTTP {status}"
         if status == requests.codes.too_many_requests:
-            raise RateLimitError(answer, _retry_after(response))
+            raise RateLimitError(
+                f"{answer}; what others, and earlier runs, requested in the last hour counts too",
+                _retry_after(response),
+            )
         if status == requests.codes.request_timeout or status >= 500 or status < 300:  # noqa: PLR2004
             raise TransportError(answer)
         if status < 400:  # noqa: PLR2004

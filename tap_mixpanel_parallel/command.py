@@ -88,7 +88,8 @@ def read_json(path: str, what: str) -> dict[str, Any]:
         with click.open_file(path, encoding="utf-8") as file:
             text = file.read()
         if not text.strip():
-            raise TapError(f"{what}: {name} is empty; give a file that holds a JSON object")
+            hint = ", or no --state, which reads every day" if what == "state" else ""
+            raise TapError(f"{what}: {name} is empty; give a file that holds a JSON object{hint}")
         content = deserialize_json(text)
     except (OSError, ValueError, RecursionError) as error:
         raise TapError(f"{what}: {name} can't be read: {error}") from None

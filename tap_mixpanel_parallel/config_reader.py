@@ -264,9 +264,10 @@ class ConfigReader:
             missing = "service_account_secret" if username else "service_account_username"
             self.problems.append(f"{missing}: is missing; a service account has both")
         elif region != SANDBOX:
+            account = "service_account_username, service_account_secret"
             self.problems.append(
-                "service_account_username, service_account_secret: are missing; give a service "
-                "account's (or a project_secret), or try region: sandbox, which needs none"
+                f"{account if project_id else f'project_id, {account}'}: are missing; give a "
+                "service account's (or a project_secret), or try region: sandbox, which needs none"
             )
         return None
 

@@ -74,7 +74,8 @@ _SETTINGS: Final = th.PropertiesList(
         "end_date",
         th.StringType,
         title="End date",
-        description="Last day, inclusive (yyyy-mm-dd). Default: today in `project_timezone`.",
+        description="Last day, inclusive (yyyy-mm-dd), today at most. Default: today in "
+        "`project_timezone`.",
     ),
     th.Property(
         "project_timezone",

@@ -30,7 +30,9 @@ _OTHER_LINES: Final = 6
 
 def is_wanted() -> bool:
     """Whether standard error is a terminal that can show a display."""
-    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    return (
+        sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    )
 
 
 @contextmanager
@@ -91,6 +93,8 @@ def _render(fetcher: Fetcher, reporter: Reporter, now: float, height: int) -> Re
     parts.extend(_window(task, now) for task in active[:room])
     if len(active) > room:
         parts.append(_line(f"and {len(active) - room} more", style="dim"))
+    if not active and fetcher.held and (wait := fetcher.next_start):
+        parts.append(_line(f"the hourly limit is reached: the next in {format_seconds(wait)}"))
     failed = [str(batch.window) for batch in reporter.batches if not batch.success]
     if failed:
         parts.append(_line(f"failed: {', '.join(failed)}", style="red"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -134,6 +134,7 @@ class Export:
             self._logger,
             total=len(windows),
             clock=self._clock.monotonic,
+            held=lambda: self._fetcher.held if self._fetcher else 0.0,
             on_batch_complete=on_batch_complete,
         )
         with self._fetch(windows, client, spool) as fetcher, watch(fetcher, reporter):
@@ -198,6 +199,7 @@ class Export:
                 per_second=settings.requests_per_second,
                 per_hour=settings.requests_per_hour,
                 clock=self._clock.monotonic,
+                on_long_wait=self._tell_wait,
             ),
             workers=settings.concurrency,
             policy=RetryPolicy(settings.max_attempts, on_retry=self._warn),
@@ -214,6 +216,14 @@ class Export:
             self._settings.max_attempts,
             self._reason(error),
             format_seconds(pause),
+        )
+
+    def _tell_wait(self, seconds: float) -> None:
+        self._logger.info(
+            "%d requests have started within an hour, as many as requests_per_hour allows: "
+            "the next starts in %s",
+            self._settings.requests_per_hour,
+            format_seconds(seconds),
         )
 
     def _reason(self, error: BaseException) -> str:
@@ -257,9 +267,8 @@ class Export:
 
         So a loader never waits for the work on the next window.
         """
-        if self._leaving is None:
-            self._emitter.check()
-        elif self._leaving.emission.offer():
+        self._emitter.check()
+        if self._leaving is not None and self._leaving.emission.offer():
             self._settle()
 
     def _drain(self) -> bool:
@@ -280,7 +289,8 @@ class Export:
             return
         self._leaving = None
         leaving.emission.close()
-        leaving.prepared.path.unlink(missing_ok=True)
+        with suppress(OSError):  # the spool goes with the run
+            leaving.prepared.path.unlink()
         self.state = self.state.finish(leaving.task.window, today=self._settings.today)
         self._emitter.checkpoint(self.state)
         self._end(

@@ -45,7 +45,8 @@ class Task:
         requested: When the current request began.
         received: Bytes of the current request so far.
         rejected: Why the last body was not taken, until the next attempt.
-        malformed: The lines of the last body that were no events, where that is counted.
+        malformed: A digest of the last body's lines that were no events, where they may be
+            let pass.
     """
 
     window: Window
@@ -54,7 +55,7 @@ class Task:
     requested: float = 0.0
     received: int = 0
     rejected: AttemptError | None = None
-    malformed: frozenset[bytes] = frozenset()
+    malformed: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +143,9 @@ class Fetcher:
         self._policy = policy
         self._clock = clock
         self._event_limit = event_limit
-        self._waiting = deque(Task(window) for window in windows)
-        self._unsettled = len(self._waiting)
+        self._all = [Task(window) for window in windows]
+        self._waiting = deque(self._all)
+        self._unsettled = len(self._all)
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
         self._active: set[Task] = set()
@@ -174,6 +176,16 @@ class Fetcher:
     def active(self) -> list[Task]:
         """The tasks whose requests are under way."""
         return list(self._active)
+
+    @property
+    def held(self) -> float:
+        """Seconds for which the hourly limit holds back the last first request at least."""
+        return self._limit.seconds_until(sum(not task.attempts for task in self._all))
+
+    @property
+    def next_start(self) -> float:
+        """Seconds until the hourly limit lets the next request start."""
+        return self._limit.seconds_until(1)
 
     def next(self, timeout: float) -> Outcome | None:
         """The next outcome.
@@ -226,7 +238,7 @@ class Fetcher:
     def _retrying(self, task: Task) -> Retrying:
         def tell(state: RetryCallState) -> None:
             error = state.outcome.exception() if state.outcome else None
-            if error is not None:
+            if error is not None and not self._stop.is_set():
                 self._policy.on_retry(task, error, state.upcoming_sleep)
 
         return Retrying(

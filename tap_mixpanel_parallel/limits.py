@@ -17,6 +17,9 @@ SECOND_MS: Final = 1_250
 HOUR_MS: Final = 3_602_000
 """An hour, with the same in mind."""
 
+_LONG_MS: Final = 10_000
+"""A wait that people should know of."""
+
 
 class RateLimit:
     """Hands out starts: so many in any second, so many in any hour. Thread-safe."""
@@ -27,6 +30,7 @@ class RateLimit:
         per_second: int,
         per_hour: int,
         clock: Callable[[], float] = time.monotonic,
+        on_long_wait: Callable[[float], None] = lambda _: None,
     ) -> None:
         """Count against these limits.
 
@@ -34,6 +38,8 @@ class RateLimit:
             per_second: Starts in any second.
             per_hour: Starts in any hour.
             clock: Seconds that only ever grow.
+            on_long_wait: Called once, by whichever thread asks first, with the seconds of a
+                wait for the hourly limit.
         """
         rates = [Rate(per_second, SECOND_MS), Rate(per_hour, HOUR_MS)]
         # A limit that the other one keeps anyway: the library refuses to count it.
@@ -42,7 +48,10 @@ class RateLimit:
         elif per_hour * SECOND_MS >= per_second * HOUR_MS:
             del rates[1]
         self._bucket = InMemoryBucket(rates)
+        self._per_hour = per_hour if rates[-1].interval == HOUR_MS else None
         self._clock = clock
+        self._on_long_wait = on_long_wait
+        self._told_until = 0
         self._lock = threading.Lock()
 
     def acquire(self) -> float:
@@ -52,9 +61,25 @@ class RateLimit:
             0 if it is taken, else the seconds until it is worth asking again.
         """
         with self._lock:
-            item = RateItem("export", int(self._clock() * 1000))
+            item = RateItem("export", self._now())
             if self._bucket.put(item):
                 return 0.0
             waiting = self._bucket.waiting(item)
             assert isinstance(waiting, int)  # noqa: S101 - only asynchronous buckets differ
+            if waiting >= _LONG_MS and item.timestamp >= self._told_until:
+                self._told_until = item.timestamp + waiting
+                self._on_long_wait(waiting / 1000)
             return max(waiting, 1) / 1000
+
+    def seconds_until(self, starts: int) -> float:
+        """Seconds before which the hourly limit does not give the last of so many starts."""
+        if self._per_hour is None or starts < 1:
+            return 0.0
+        hours, further = divmod(starts - 1, self._per_hour)
+        with self._lock:
+            earlier = self._bucket.peek(self._per_hour - 1 - further)
+            rest = max(earlier.timestamp + HOUR_MS - self._now(), 0) if earlier else 0
+        return (hours * HOUR_MS + rest) / 1000
+
+    def _now(self) -> int:
+        return int(self._clock() * 1000)

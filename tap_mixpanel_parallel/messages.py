@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 _PIECE: Final = 1 << 17
 _BLANKS: Final = b" \t\r"
 _MOST_MALFORMED: Final = 1 << 24
-"""Bytes of the lines that may be no events where they are let pass."""
+"""Bytes of memory for the lines that are no events where they are let pass."""
+
+_ERROR_SIZE: Final = 1_000
+"""Bytes of memory that an error takes beside its line."""
 
 _LONGEST_LINE: Final = 1 << 24
 """Sixteen times the largest event that Mixpanel ingests (Mixpanel docs, Import Events)."""
@@ -162,10 +165,11 @@ def read_records(
             except MalformedLineError as error:
                 if not line.strip(_BLANKS):
                     continue
-                size += len(line)
+                size += len(line) + _ERROR_SIZE
                 if malformed is None or size > _MOST_MALFORMED:
                     raise
                 error.line = line  # as it came
+                error.__traceback__ = error.__context__ = None  # which hold whole frames
                 malformed.append(error)
             last = number
         yield records

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from singer_sdk.singerlib.encoding.simple import Message
 
 _PIECE: Final = select.PIPE_BUF
+_GONE: Final = select.POLLERR | select.POLLHUP  # a pipe's, and a socket's or a terminal's
 _WAKE_MS: Final = 100
 _NAP_SECONDS: Final = 0.001
 _GRACE_SECONDS: Final = 1.0
@@ -39,6 +40,8 @@ class LineWriter:
     def __init__(self, fd: int) -> None:
         """Write to this file descriptor."""
         self.stop_signal: int | None = None
+        if os.isatty(fd):
+            fd = _unblocked(fd)
         self._fd = fd
         mode = os.fstat(fd).st_mode
         # Whatever has a reader that may be slow.
@@ -91,8 +94,10 @@ class LineWriter:
             return
         if len(line) <= _PIECE or not self._can_wait:
             self._write(memoryview(line))
-        else:
+        elif self._room is None or len(line) > self._room.capacity:
             self._write_long(memoryview(line))
+        elif self._comes_room_soon(self._room, len(line)):
+            self._write(memoryview(line))
 
     def check(self) -> None:
         """Notice a signal to stop, or that nobody reads any more, without writing.
@@ -102,7 +107,7 @@ class LineWriter:
             ReaderGoneError: If nobody reads.
         """
         self._check_stop()
-        if self._can_wait and any(event & select.POLLERR for _, event in self._poll.poll(0)):
+        if self._can_wait and any(event & _GONE for _, event in self._poll.poll(0)):
             raise ReaderGoneError("the reader of the pipe is gone")
 
     def _check_stop(self) -> None:
@@ -136,6 +141,15 @@ class LineWriter:
             time.sleep(_NAP_SECONDS)
         return True
 
+    @staticmethod
+    def _comes_room_soon(room: PipeRoom, size: int) -> bool:
+        deadline = time.monotonic() + _GRACE_SECONDS
+        while room.bytes_free() < size:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_NAP_SECONDS)
+        return True
+
     def _write_long(self, line: memoryview) -> None:
         """Write a line in several pieces, and once begun, to its end."""
         if self.stop_signal is None:
@@ -166,6 +180,17 @@ class LineWriter:
             raise ReaderGoneError("the reader of the pipe is gone") from None
         except OSError as error:
             raise OutputError(f"standard output can't be written: {error.strerror}") from None
+
+
+def _unblocked(fd: int) -> int:
+    """A descriptor of this terminal that never blocks, as Ctrl-S would have it do.
+
+    It is one of its own, since the given one's mode is shared with other processes.
+    """
+    try:
+        return os.open(os.ttyname(fd), os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
+    except OSError:
+        return fd
 
 
 class MessageWriter(SimpleSingerWriter):
@@ -225,7 +250,13 @@ class MessageWriter(SimpleSingerWriter):
             self._writer.check()
 
     def _line_writer(self) -> LineWriter | None:
-        """None where standard output has no file, as inside a test runner."""
+        """None where standard output has no file, as inside a test runner.
+
+        Raises:
+            OutputError: If the process has no standard output.
+        """
+        if sys.stdout is None:
+            raise OutputError("standard output is closed; give the messages a reader, or a file")
         if self._writer is None:
             try:
                 self._writer = LineWriter(sys.stdout.fileno())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-import select
+import mmap
 import sys
 from collections import deque
 from typing import Final
@@ -11,7 +11,7 @@ from typing import Final
 _FIONREAD: Final = 0x541B
 """Linux's ioctl for the bytes that nobody has read yet."""
 
-_PAGE: Final = select.PIPE_BUF
+_PAGE: Final = mmap.PAGESIZE
 
 
 class PipeRoom:
@@ -28,27 +28,24 @@ class PipeRoom:
     def __init__(self, fd: int) -> None:
         """Count the pages of the pipe that this descriptor writes to."""
         self._fd = fd
-        self._pages = 0
-        if sys.platform == "linux":
-            self._pages = fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ) // _PAGE
         self._unread: deque[int] = deque()
         self._size = 0
         self.is_shared = False
 
     @property
     def capacity(self) -> int:
-        """The bytes that an empty pipe takes; 0 if it isn't known."""
-        return self._pages * _PAGE
+        """The bytes that an empty pipe takes; 0 if it isn't known. A reader may change it."""
+        return fcntl.fcntl(self._fd, fcntl.F_GETPIPE_SZ) if sys.platform == "linux" else 0
 
     def add(self, size: int) -> None:
         """So many bytes are written."""
-        if self._pages:
+        if sys.platform == "linux":
             self._unread.append(size)
             self._size += size
 
     def bytes_free(self) -> int:
         """The most bytes that the pipe now takes in one go; 0 if it isn't known."""
-        if not self._pages:
+        if not (pages := self.capacity // _PAGE):
             return 0
         answer = fcntl.ioctl(self._fd, _FIONREAD, bytes(4))
         unread = int.from_bytes(answer, sys.byteorder)
@@ -59,4 +56,4 @@ class PipeRoom:
         if self.is_shared:
             return 0
         used = sum(-(-size // _PAGE) for size in self._unread)
-        return max(self._pages - used, 0) * _PAGE
+        return max(pages - used, 0) * _PAGE

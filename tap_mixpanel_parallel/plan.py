@@ -79,15 +79,15 @@ class Plan:
     def warnings(self) -> list[str]:
         """What a person should know before the run."""
         warnings = []
-        if self.hours:
-            warnings.append(
-                f"{len(self.windows):,} requests are needed and {self.requests_per_hour:,} may "
-                f"start in an hour: it takes over {counted(self.hours, 'hour')}; {self.advice}"
-            )
         if self.left_out:
             warnings.append(
                 "failed before, and not read again since they lie outside start_date to "
                 f"end_date: {', '.join(map(str, self.left_out))}"
+            )
+        if self.hours:
+            warnings.append(
+                f"{len(self.windows):,} requests are needed and {self.requests_per_hour:,} may "
+                f"start in an hour: it takes over {counted(self.hours, 'hour')}; {self.advice}"
             )
         return warnings
 
@@ -117,7 +117,12 @@ class Plan:
             for planned in self.windows
         ]
         head = [f"  {'from_date':<12}{'to_date':<12}days  why"] if rows else []
-        return "\n".join([self.summary, *head, *rows, *self.warnings])
+        pace = (
+            f"{counted(len(rows), 'request')} of the {self.requests_per_hour:,} that may start in "
+            "an hour: none has to wait"
+        )
+        end = [pace] if rows and not self.hours else []
+        return "\n".join([self.summary, *head, *rows, *self.warnings, *end])
 
 
 def make_plan(settings: Settings, state: ExportState) -> Plan:
@@ -152,11 +157,11 @@ def _reasons(
     window: Window, state: ExportState, failed: list[Window], replay: Window | None
 ) -> tuple[Reason, ...]:
     """Why the days of a window are fetched."""
+    replayed = intersect([window], [replay] if replay else [])
     missing = subtract([window], state.loaded)
-    unseen = subtract(missing, failed)
+    unseen = subtract(missing, [*failed, *replayed])
     span = [Window(state.loaded[0].first, state.loaded[-1].last)] if state.loaded else []
     again = intersect([window], state.loaded)
-    replayed = intersect(again, [replay] if replay else [])
     found: list[tuple[Reason, Iterable[Window]]] = [
         ("new", subtract(unseen, span)),
         ("gap", intersect(unseen, span)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from typing import TYPE_CHECKING
 
 from tap_mixpanel_parallel.events import EventReader
@@ -82,9 +84,10 @@ class Preparation:
             if self._settings.on_malformed_line != "quarantine":
                 raise
         prepared = self._prepare_whole(download, tolerant=True)
-        lines = frozenset(error.line for error in prepared.malformed)
-        if lines != task.malformed and self._settings.max_attempts > 1:
-            task.malformed = lines
+        lines = {error.line for error in prepared.malformed}
+        digest = hashlib.sha256(b"\n".join(sorted(lines))).digest()
+        if digest != task.malformed and self._settings.max_attempts > 1:
+            task.malformed = digest
             raise prepared.malformed[0]
         self._quarantine(task.window, prepared)
         return prepared
@@ -105,12 +108,18 @@ class Preparation:
         )
 
     def _quarantine(self, window: Window, prepared: Prepared) -> None:
-        path = self._settings.spool_dir / f"tap-mixpanel-parallel-quarantine-{window}.jsonl"
+        project = re.sub(r"\W", "_", self._settings.project_id or "")
+        name = "-".join(filter(None, ["tap-mixpanel-parallel-quarantine", project, str(window)]))
+        path = self._settings.spool_dir / f"{name}.jsonl"
+        # Put in place whole, and for nobody else to read: spool_dir may be everybody's.
+        written = prepared.path.with_suffix(".quarantine")
         try:
-            path.write_bytes(b"".join(error.line + b"\n" for error in prepared.malformed))
+            written.touch(mode=0o600)
+            written.write_bytes(b"".join(error.line + b"\n" for error in prepared.malformed))
+            written.replace(path)
         except OSError as error:
-            path.unlink(missing_ok=True)
-            raise spool_error(path.parent, error) from None
+            written.unlink(missing_ok=True)
+            raise spool_error(path, error) from None
         self._logger.warning(
             "%s: lines that are no events: %d; they are in %s and not loaded",
             window,

@@ -60,7 +60,7 @@ class BatchProgress:
         result: The window's outcome.
         completed: Windows that have ended, this one included.
         total: Windows of the run.
-        seconds_left: An estimate from the pace so far.
+        seconds_left: An estimate from the pace so far, and the hourly limit.
     """
 
     result: BatchResult
@@ -127,6 +127,7 @@ class Reporter:
         *,
         total: int,
         clock: Callable[[], float],
+        held: Callable[[], float] = lambda: 0.0,
         on_batch_complete: Callable[[BatchProgress], None] | None = None,
     ) -> None:
         """Report on a run of `total` windows.
@@ -135,6 +136,7 @@ class Reporter:
             logger: Where the lines for people go.
             total: The run's windows.
             clock: Seconds that only ever grow.
+            held: Seconds that the hourly limit makes the run last at least.
             on_batch_complete: Called as each window ends.
         """
         self.total = total
@@ -142,6 +144,7 @@ class Reporter:
         self.quiet = False
         self._logger = logger
         self._clock = clock
+        self._held = held
         self._started = clock()
         self._callback = on_batch_complete
 
@@ -157,13 +160,15 @@ class Reporter:
 
     @property
     def seconds_left(self) -> float:
-        """An estimate from the pace so far."""
+        """An estimate from the pace so far, and the hourly limit."""
         completed = len(self.batches)
-        return self.elapsed / completed * (self.total - completed) if completed else 0.0
+        if not completed:
+            return 0.0
+        return max(self.elapsed / completed * (self.total - completed), self._held())
 
     @property
     def time_left(self) -> str:
-        """The estimate for people."""
+        """The estimate, for people."""
         if len(self.batches) == self.total:
             return "done"
         return f"about {format_seconds(self.seconds_left)} left" if self.batches else "time left: ?"
@@ -212,6 +217,11 @@ class Reporter:
             format_bytes(sum(b.size for b in result.batches)),
             format_seconds(seconds),
         )
+        if loaded and not result.total_events:
+            self._logger.warning(
+                "there is no event on these days; if there should be some, check project_id, "
+                "region, events and where"
+            )
         if quarantined := sum(b.quarantined for b in result.batches):
             self._logger.warning("%s quarantined and not loaded", counted(quarantined, "line"))
         if result.failed:

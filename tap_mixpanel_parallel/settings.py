@@ -9,7 +9,7 @@ from singer_sdk.exceptions import ConfigValidationError
 
 from tap_mixpanel_parallel.config_reader import ConfigReader
 from tap_mixpanel_parallel.config_schema import API_URLS, CONFIG_SCHEMA, SANDBOX
-from tap_mixpanel_parallel.windows import Window, plan_windows
+from tap_mixpanel_parallel.windows import Window, plan_windows, subtract
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -122,13 +122,21 @@ class Settings:
         api_url = reader.url("api_url")
         if (url := api_url or API_URLS.get(region)) is not None:
             reader.check_proxy(url)
+        credentials = reader.credentials(region, project_id)
+        wanted = reader.wanted(current)
+        replay = reader.days("replay", current)
+        if replay and subtract([replay], [wanted]):
+            reader.warnings.append(
+                f"replay: {replay} is not all within start_date to end_date, {wanted}; "
+                "it is read as it is"
+            )
         settings = cls(
             region=region,
             api_url=api_url,
-            credentials=reader.credentials(region, project_id),
+            credentials=credentials,
             project_id=project_id,
-            wanted=reader.wanted(current),
-            replay=reader.days("replay", current),
+            wanted=wanted,
+            replay=replay,
             today=current,
             project_timezone=zone,
             parallel=parallel,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 _PREFIX: Final = "tap-mixpanel-parallel-"
 _LOCK: Final = "lock"
+_OURS: Final = re.compile(rf"{_PREFIX}[a-z0-9_]{{8}}(-ended)?")
+"""The names that `mkdtemp` makes, and nobody else."""
 
 
 class Spool:
@@ -73,6 +76,8 @@ class Spool:
 
     def _sweep(self) -> None:
         for folder in self._parent.glob(f"{_PREFIX}*"):
+            if not _OURS.fullmatch(folder.name):
+                continue
             with contextlib.suppress(OSError):
                 if not (folder / _LOCK).exists():
                     folder.rmdir()

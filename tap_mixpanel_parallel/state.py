@@ -7,7 +7,7 @@ The bookmark of the stream `events`:
      "partitions": [{"context": {"from_date": "2025-02-05", "to_date": "2025-02-11"},
                      "status": "failed", "attempts": 5, "error": "HTTP 500 …",
                      "failed_at": "2025-04-01T02:03:04Z"}],
-     "refreshed_on": "2025-03-31",
+     "refreshed_on": "2025-04-01",
      "selection": {"events": ["Sign Up"]}}
 
 `loaded` alone decides what is left to do. `partitions` are the windows that failed, for
@@ -239,8 +239,9 @@ def check_fits(state: ExportState, *, selection: Mapping[str, Any], today: date)
         known = name != "project_id" or (saved is not None and current is not None)
         if known and saved != current:
             raise StateError(
-                f"state: its days were loaded with {name} {saved!r}, but {name} is now "
-                f"{current!r}, so they are not loaded for this configuration. {REMEDY}"
+                f"state: its days were loaded with {name} {_shown(name, saved)}, but {name} is "
+                f"now {_shown(name, current)}, so they are not loaded for this configuration. "
+                f"{REMEDY}"
             )
 
 
@@ -254,6 +255,13 @@ def _without(failed: tuple[FailedWindow, ...], window: Window) -> tuple[FailedWi
         else:
             left.append(failure)
     return tuple(left)
+
+
+def _shown(name: str, value: object) -> str:
+    """A value of the selection, which holds no defaults."""
+    if value is not None:
+        return repr(value)
+    return "a real one" if name == "region" else "not set"
 
 
 def _nonsense(problem: str) -> StateError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +18,13 @@ from tap_mixpanel_parallel import display
 from tap_mixpanel_parallel.auth import Credentials
 from tap_mixpanel_parallel.client import ExportClient
 from tap_mixpanel_parallel.config_schema import API_URLS, SANDBOX
-from tap_mixpanel_parallel.exceptions import ExportFailedError, TapError, TerminatedError
+from tap_mixpanel_parallel.exceptions import (
+    ExportFailedError,
+    OutputError,
+    ReaderGoneError,
+    TapError,
+    TerminatedError,
+)
 from tap_mixpanel_parallel.export import Export
 from tap_mixpanel_parallel.messages import Encode, fast_encoder
 from tap_mixpanel_parallel.plan import make_plan
@@ -129,6 +135,7 @@ class EventsStream(Stream):
             spool = stack.enter_context(Spool(settings.spool_dir))
             if self.ABORT_AT_RECORD_COUNT is not None:
                 export.sample(client, spool, limit=self.ABORT_AT_RECORD_COUNT)
+                self.logger.info("the settings and the credentials work")
                 return
             plan = make_plan(settings, export.state)
             self.logger.info(plan.summary)
@@ -144,7 +151,8 @@ class EventsStream(Stream):
                     watch=self._watch,
                 )
             except TerminatedError:
-                self._mixpanel.writer.write_last(StateMessage(value=self._mixpanel.state))
+                with suppress(OutputError, ReaderGoneError):  # it may have got the signal too
+                    self._mixpanel.writer.write_last(StateMessage(value=self._mixpanel.state))
                 raise
         self._judge(settings, self.result)
 

@@ -210,6 +210,8 @@ class TapMixpanelParallel(Tap):
                 parse_env_config=config.parse_env,
             )
             if plan_only:
+                for warning in tap.settings.warnings:
+                    cls.logger.warning(warning)
                 plan = make_plan(tap.settings, tap.events.saved_state())
                 print_report(plan, as_json=as_json)
             else:

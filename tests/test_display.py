@@ -262,10 +262,18 @@ class Active:
     """A fetcher that has these tasks under way."""
 
     active: list[Task]
+    held: float = 0.0
+    next_start: float = 0.0
 
 
 def rendered(
-    tasks: list[Task], *ended: BatchResult, total: int = 9, width: int = 80, height: int = 24
+    tasks: list[Task],
+    *ended: BatchResult,
+    total: int = 9,
+    width: int = 80,
+    height: int = 24,
+    held: float = 0.0,
+    next_start: float = 0.0,
 ) -> list[str]:
     """The display's lines, ten seconds after the run's begin."""
     clock = iter([100.0]).__next__
@@ -274,7 +282,8 @@ def rendered(
     reporter._clock = lambda: 110.0
     console = Console(width=width, height=height, color_system=None)
     with console.capture() as capture:
-        console.print(display._render(Active(tasks), reporter, 110.0, height))
+        fetcher = Active(tasks, held, next_start)
+        console.print(display._render(fetcher, reporter, 110.0, height))
     return [line.rstrip() for line in capture.get().splitlines()]
 
 
@@ -307,6 +316,17 @@ class TestRender:
 
     def test_before_anything_has_come(self) -> None:
         assert rendered([])[1:] == ["0 events, 0 a second, 10.0 s, time left: ?"]
+
+    def test_a_wait_for_the_hourly_limit(self) -> None:
+        ended = batch(1, 10)
+        told = "the hourly limit is reached: the next in 55 min 0 s"
+        assert rendered([], ended, held=3300.0, next_start=3300.0)[-1] == told
+        for tasks, held, next_start in (
+            ([], 0.0, 3300.0),  # nothing is left to request
+            ([task(4)], 3300.0, 3300.0),
+            ([], 3300.0, 0.0),
+        ):
+            assert "hourly" not in str(rendered(tasks, ended, held=held, next_start=next_start))
 
     def test_nothing_to_do(self) -> None:
         lines = rendered([], total=0)

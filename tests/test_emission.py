@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 from tap_mixpanel_parallel.emission import Emission
+from tap_mixpanel_parallel.exceptions import ReaderGoneError
 from tap_mixpanel_parallel.fetcher import Fetcher
 from tap_mixpanel_parallel.sandbox import Project, Sandbox
 from tap_mixpanel_parallel.streams import EventsStream
-from tests.test_increments import CollectingTap
+from tests.test_increments import CollectingTap, Collector
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,22 +98,53 @@ def test_a_window_without_events_is_done_at_once(tmp_path: Path, reader: Reader)
     assert reader.taken == b""
 
 
+class SlowCollector(Collector):
+    """A reader that takes a line, then none until asked again, and may go away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.goes_away = False
+        self._is_full = False
+
+    def offer_lines(self, lines: bytes, start: int = 0) -> int:
+        self._is_full = not self._is_full
+        if not self._is_full:
+            return start
+        end = lines.index(b"\n", start) + 1
+        self.write_lines(lines[start:end])
+        return end
+
+    def check(self) -> None:
+        if self.goes_away and self.messages[-1]["type"] == "RECORD":
+            raise ReaderGoneError("the reader of the pipe is gone")
+
+
 class WatchedStream(EventsStream):
-    """The stream, which notes how many windows have left as each is turned into messages."""
+    """The stream, which notes what has left as each block of a window becomes messages."""
 
     def __init__(self, tap: CollectingTap) -> None:
         super().__init__(tap)
-        self.left: list[int] = []
+        self.windows: list[list[Left]] = []
         self._collected = tap
 
     def encoder(self, time_extracted: datetime) -> Encode:
         encode = super().encoder(time_extracted)
+        blocks: list[Left] = []
+        self.windows.append(blocks)
 
         def watched(records: list[EventRecord]) -> bytes:
-            self.left.append(sum(m["type"] == "STATE" for m in self._collected.messages))
+            types = [message["type"] for message in self._collected.messages]
+            blocks.append(Left(types.count("STATE"), types.count("RECORD")))
             return encode(records)
 
         return watched
+
+
+class Left(NamedTuple):
+    """What has left so far."""
+
+    windows: int
+    records: int
 
 
 class WatchedTap(CollectingTap):
@@ -121,22 +154,32 @@ class WatchedTap(CollectingTap):
         return [WatchedStream(self)]
 
 
-def test_each_window_leaves_before_the_next_is_turned_into_messages(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """All have arrived by then, so a run that emits only when it has nothing to do emits last."""
-    windows = 4
+class SlowTap(WatchedTap):
+    """The same with a slow reader."""
+
+    message_writer_class = SlowCollector
+
+
+WINDOWS = 4
+
+
+@contextmanager
+def watched(make: type[WatchedTap]) -> Iterator[tuple[WatchedTap, WatchedStream]]:
+    """A tap whose windows have all arrived before the first is prepared."""
     taken: list[Outcome | None] = []
     next_outcome = Fetcher.next
 
     def patiently(fetcher: Fetcher, timeout: float) -> Outcome | None:
-        outcome = next_outcome(fetcher, timeout if len(taken) == windows else 60)
+        outcome = next_outcome(fetcher, timeout if len(taken) >= WINDOWS else 60)
         taken.append(outcome)
         return outcome
 
-    monkeypatch.setattr(Fetcher, "next", patiently)
-    project = Project(events_per_day=10)
-    with Sandbox(project, limits=None, as_of=lambda: datetime(2025, 6, 1, tzinfo=UTC)) as sandbox:
+    project = Project(events_per_day=1000)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        Sandbox(project, limits=None, as_of=lambda: datetime(2025, 6, 1, tzinfo=UTC)) as sandbox,
+    ):
+        patch.setattr(Fetcher, "next", patiently)
         account = sandbox.credentials
         config: dict[str, Any] = {
             "api_url": sandbox.url,
@@ -144,13 +187,46 @@ def test_each_window_leaves_before_the_next_is_turned_into_messages(
             "service_account_username": account.username,
             "service_account_secret": account.secret,
             "start_date": "2025-01-01",
-            "end_date": "2025-01-04",
+            "end_date": f"2025-01-0{WINDOWS}",
             "window_days": 1,
             "balance_windows": False,
             "requests_per_second": 1000,
+            "parallel": True,
         }
-        tap = WatchedTap(config=config)
+        tap = make(config=config)
+        stream = tap.events
+        assert isinstance(stream, WatchedStream)
+        yield tap, stream
+
+
+def test_each_window_leaves_before_the_next_is_turned_into_messages() -> None:
+    """All have arrived by then, so a run that emits only when it has nothing to do emits last."""
+    with watched(WatchedTap) as (tap, stream):
         tap.run()
 
-    assert isinstance(tap.events, WatchedStream)
-    assert tap.events.left == list(range(windows))
+    assert [blocks[0].windows for blocks in stream.windows] == list(range(WINDOWS))
+
+
+def test_a_window_leaves_while_the_next_is_turned_into_messages() -> None:
+    with watched(SlowTap) as (tap, stream):
+        tap.run()
+
+    ended = 0
+    for number, blocks in enumerate(stream.windows[1:]):
+        assert len(blocks) > 1
+        assert {left.windows for left in blocks} == {number}, "the one before has not left"
+        assert ended < blocks[0].records < blocks[-1].records, "but parts of it have"
+        types = [message["type"] for message in tap.messages]
+        ended = types[: [n for n, t in enumerate(types) if t == "STATE"][number]].count("RECORD")
+
+
+def test_a_reader_that_goes_away_ends_the_work_on_the_next_window() -> None:
+    """Though nothing of the window before it is on its way just then."""
+    with watched(SlowTap) as (tap, stream):
+        writer = tap.writer
+        assert isinstance(writer, SlowCollector)
+        writer.goes_away = True
+        with pytest.raises(ReaderGoneError):
+            tap.run()
+
+    assert [len(blocks) for blocks in stream.windows[1:]] in ([0], [1])

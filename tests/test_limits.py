@@ -21,7 +21,7 @@ class Starts:
 
     def start(self) -> float:
         """Wait for a start as often as is asked, and take it."""
-        for _ in range(3):
+        for _ in range(4):
             wait = self.limit.acquire()
             if wait == 0:
                 self.times.append(self.now)
@@ -105,3 +105,56 @@ def test_any_limits_go_together(per_second: int, per_hour: int) -> None:
         starts.start()
     assert starts.most_within(1.0) == min(per_second, per_hour, 10)
     assert starts.most_within(HOUR) == min(per_hour, 10)
+
+
+@given(
+    per_second=st.integers(1, 5),
+    per_hour=st.integers(2, 12),
+    earlier=st.lists(st.floats(0, 1500), max_size=20),
+    starts=st.integers(0, 40),
+)
+def test_the_hourly_limit_is_foreseen(
+    per_second: int, per_hour: int, earlier: list[float], starts: int
+) -> None:
+    """As if only the hour counted: what a second holds back is not foreseen."""
+    eager = Starts(per_second, per_hour)
+    for pause in earlier:
+        eager.now += pause
+        eager.start()
+    began = eager.now
+    foreseen = eager.limit.seconds_until(starts)
+    for _ in range(starts):
+        eager.start()
+    slack = 1.26 * (starts + len(earlier)) / per_second
+    assert foreseen <= eager.now - began + 0.01
+    assert eager.now - began <= foreseen + slack
+
+
+def test_a_limit_that_holds_nothing_back() -> None:
+    starts = Starts(1, 3600)
+    starts.start()
+    assert starts.limit.seconds_until(100_000) == 0
+
+
+def test_a_long_wait_is_told_once() -> None:
+    told: list[float] = []
+    limit = RateLimit(per_second=3, per_hour=2, clock=lambda: now, on_long_wait=told.append)
+    now = 0.0
+    assert [limit.acquire(), limit.acquire()] == [0.0, 0.0]
+    waits = [limit.acquire() for _ in range(3)]
+    assert told == waits[:1]
+    now = 100.0
+    limit.acquire()
+    assert len(told) == 1
+    now = 3602.1
+    assert [limit.acquire(), limit.acquire()] == [0.0, 0.0]
+    limit.acquire()
+    assert len(told) == 2
+
+
+def test_a_short_wait_is_not_told() -> None:
+    told: list[float] = []
+    limit = RateLimit(per_second=1, per_hour=60, clock=lambda: 0.0, on_long_wait=told.append)
+    limit.acquire()
+    assert limit.acquire() > 0
+    assert told == []

@@ -339,10 +339,16 @@ class TestMalformed:
             turn(tmp_path, body, tolerant=True)
 
     def test_too_many(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(messages, "_MOST_MALFORMED", 20)
+        monkeypatch.setattr(messages, "_MOST_MALFORMED", 2 * (messages._ERROR_SIZE + 10))
         assert len(turn(tmp_path, b"0123456789\n" * 2 + BODY, tolerant=True).malformed) == 2
         with pytest.raises(MalformedLineError, match="line 3 is no event"):
             turn(tmp_path, b"0123456789\n" * 3 + BODY, tolerant=True)
+
+    def test_what_is_kept_of_them_is_little(self, tmp_path: Path) -> None:
+        """No frames, which hold whole blocks of lines."""
+        first, second = turn(tmp_path, b"x\ny\n" + BODY, tolerant=True).malformed
+        assert first.__traceback__ is second.__traceback__ is None
+        assert first.__context__ is second.__context__ is None
 
 
 class TestDuplicates:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from singer_sdk.singerlib.encoding.simple import StateMessage
 
 from tap_mixpanel_parallel import output
-from tap_mixpanel_parallel.exceptions import ReaderGoneError, TerminatedError
+from tap_mixpanel_parallel.exceptions import OutputError, ReaderGoneError, TerminatedError
 from tap_mixpanel_parallel.output import LineWriter, MessageWriter
 from tap_mixpanel_parallel.pipe import PipeRoom
 
@@ -200,6 +200,25 @@ class TestWholeLines:
         LineWriter(pipe.writer).write(b"")
         assert pipe.read() == b""
 
+    def test_a_reader_that_is_stuck_is_waited_for_at_rest(self, pipe: Pipe) -> None:
+        """The second look at least waits: no busy loop."""
+        pipe.fill()
+        writer = LineWriter(pipe.writer)
+        writer._room = None
+        patience: list[float] = []
+
+        class Poll:
+            def poll(self, timeout: float) -> list[tuple[int, int]]:
+                patience.append(timeout)
+                if len(patience) < 7:
+                    return []
+                pipe.read()
+                return [(pipe.writer, select.POLLOUT)]
+
+        writer._poll = Poll()  # type: ignore[assignment]
+        writer.write(b"x\n")
+        assert patience == [0] + [output._WAKE_MS] * 6 + [0]
+
     def test_a_slow_reader(self, pipe: Pipe) -> None:
         lines = b"".join(b"%d\n" % number for number in range(40_000))
         received: list[bytes] = []
@@ -285,6 +304,32 @@ class TestStop:
         writer.write_last(b"z" * size + b"\n")
         assert pipe.read() == b"z" * size + b"\n"
 
+    def test_a_last_line_that_does_not_fit_any_more(self, pipe: Pipe) -> None:
+        writer = LineWriter(pipe.writer)
+        writer.write(b"x" * (2 * LIMIT) + b"\n")
+        writer.stop_signal = SIGTERM
+        writer.write_last(b"z" * (2 * LIMIT) + b"\n")
+        assert pipe.read() == b"x" * (2 * LIMIT) + b"\n"
+
+    def test_a_last_line_waits_for_its_room(
+        self, pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        writer = LineWriter(pipe.writer)
+        writer.write(b"x" * (2 * LIMIT) + b"\n")
+        writer.stop_signal = SIGTERM
+        monkeypatch.setattr(output, "_GRACE_SECONDS", 60.0)
+        monkeypatch.setattr(output.time, "sleep", lambda _: pipe.read())
+        writer.write_last(b"z" * (2 * LIMIT) + b"\n")
+        assert pipe.read() == b"z" * (2 * LIMIT) + b"\n"
+
+    def test_a_last_line_that_is_longer_than_the_pipe(self, pipe: Pipe) -> None:
+        writer = LineWriter(pipe.writer)
+        writer.stop_signal = SIGTERM
+        received: list[bytes] = []
+        slow(writer, lambda _: received.append(pipe.read()))
+        writer.write_last(b"z" * (2 * pipe.capacity) + b"\n")
+        assert b"".join(received) + pipe.read() == b"z" * (2 * pipe.capacity) + b"\n"
+
     def test_a_last_line_that_nobody_reads(self, pipe: Pipe) -> None:
         pipe.fill()
         writer = LineWriter(pipe.writer)
@@ -315,6 +360,48 @@ class TestReaderGone:
         slow(writer, lambda calls: os.close(pipe.reader) if calls == 20 else None)
         with pytest.raises(ReaderGoneError):
             writer.write(b"12345678\n" * 20_000)
+
+    def test_a_socket_s(self) -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            writer = LineWriter(ours.fileno())
+            writer.check()
+            theirs.close()
+            with pytest.raises(ReaderGoneError):
+                writer.check()
+
+
+class TestTerminal:
+    @pytest.fixture
+    def terminal(self) -> Iterator[tuple[int, int]]:
+        keyboard, screen = os.openpty()
+        yield keyboard, screen
+        os.close(keyboard)
+        os.close(screen)
+
+    def test_one_that_is_stopped_does_not_keep_it(self, terminal: tuple[int, int]) -> None:
+        """As Ctrl-S does."""
+        writer = LineWriter(terminal[1])
+        slow(writer, stopping(writer, after=200))
+        with pytest.raises(TerminatedError):
+            writer.write(b"12345678\n" * 100_000)
+        assert os.get_blocking(terminal[1]), "other processes write to it, too"
+
+    def test_lines(self, terminal: tuple[int, int]) -> None:
+        keyboard, screen = terminal
+        received: list[bytes] = []
+        writer = LineWriter(screen)
+        os.set_blocking(keyboard, False)
+
+        def read(_: int = 0) -> None:
+            with suppress(BlockingIOError):
+                received.append(os.read(keyboard, 10_000))
+
+        slow(writer, read)
+        writer.write(b"12345678\n" * 10_000)
+        while len(b"".join(received)) < 10 * 10_000:
+            read()
+        assert b"".join(received) == b"12345678\r\n" * 10_000
 
 
 class TestFile:
@@ -385,6 +472,11 @@ class TestMessages:
         state, record = out.getvalue().splitlines()
         assert json.loads(state) == {"type": "STATE", "value": self.STATE.value}
         assert json.loads(record) == {"type": "RECORD"}
+
+    def test_no_standard_output(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "stdout", None)
+        with pytest.raises(OutputError, match="standard output is closed"):
+            MessageWriter().write_message(self.STATE)
 
     @pytest.mark.parametrize("begun", [True, False])
     def test_into_a_pipe(self, pipe: Pipe, monkeypatch: pytest.MonkeyPatch, begun: bool) -> None:

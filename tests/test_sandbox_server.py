@@ -386,7 +386,7 @@ class TestFaults:
     @pytest.mark.parametrize(
         ("text", "status", "content_type", "body"),
         [
-            ("status=500", 500, "application/json", b'{"error": "a fault of the sandbox"}'),
+            ("status=500", 500, "application/json", b'{"error": "a fault as ordered"}'),
             ("status=502,body=<p>,content_type=text/html", 502, "text/html", b"<p>"),
             ("status=504,body=", 504, None, b""),
             (
@@ -395,7 +395,7 @@ class TestFaults:
                 "text/html",
                 b"maintenance",
             ),
-            ("status=599", 599, "application/json", b'{"error": "a fault of the sandbox"}'),
+            ("status=599", 599, "application/json", b'{"error": "a fault as ordered"}'),
         ],
     )
     def test_status(

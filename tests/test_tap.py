@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
+import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -128,3 +132,34 @@ def test_a_bad_stream_map_is_one_clear_message(
     assert "stream_maps: " in done.stderr
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_before_the_tap_is_imported_is_silent() -> None:
+    code = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "singer_sdk":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+from tap_mixpanel_parallel.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_a_stream_that_is_closed(closed: str) -> None:
+    config = shlex.quote(json.dumps({"region": "sandbox", "start_date": "P1D"}))
+    code = f"echo {config} | tap-mixpanel-parallel --config /dev/stdin {closed}"
+    done = run("bash", "-c", code, cwd=ROOT)
+    if closed == ">&-":
+        assert done.returncode == 1
+        assert "standard output is closed" in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stderr
+    else:
+        assert done.returncode == 0
+        assert json.loads(done.stdout.splitlines()[-1])["type"] == "STATE"

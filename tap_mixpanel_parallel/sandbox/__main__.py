@@ -39,7 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, lambda *_: stop.set())
     try:
         sandbox = _sandbox(options).start()
-    except (ValueError, KeyError, OSError, OverflowError) as error:
+    except OSError as error:
+        parser.error(f"--port {options.port}: {error.strerror}; --port 0 picks a free one")
+    except (ValueError, KeyError, OverflowError) as error:
         parser.error(str(error))
     with sandbox:
         if options.port_file:

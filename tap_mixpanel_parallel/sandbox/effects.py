@@ -37,7 +37,7 @@ class Ending(enum.Enum):
 
 Step = bytes | Pause | Ending
 
-_ERROR = b'{"error": "a fault of the sandbox"}'
+_ERROR = b'{"error": "a fault as ordered"}'
 
 
 @dataclass(frozen=True)

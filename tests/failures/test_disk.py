@@ -234,3 +234,20 @@ def test_a_request_under_way_makes_no_file_while_the_folder_is_removed(
         monkeypatch.setattr(spool_module, "_remove", remove_late)
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_what_runs_have_left_behind_is_swept(tmp_path: Path) -> None:
+    for name in ("abcdefgh", "0_1_2_3_", "abcdefgh-ended"):
+        folder = tmp_path / f"tap-mixpanel-parallel-{name}"
+        folder.mkdir()
+        (folder / "lock").touch()
+        (folder / "2025-01-01..2025-01-07.1.body").touch()
+    others = {"tap-mixpanel-parallel-spool", "tap-mixpanel-parallel-src", "abcdefgh"}
+    for name in others:
+        (tmp_path / name).mkdir()
+    (tmp_path / "tap-mixpanel-parallel-src" / "lock").touch()
+
+    with spool_module.Spool(tmp_path):
+        pass
+
+    assert {path.name for path in tmp_path.iterdir()} == others

@@ -82,7 +82,7 @@ TRANSIENT: Final[dict[str, tuple[Effect, str]]] = {
     "silence": (Stall(None, "middle"), r"no byte for 1 seconds"),
     "silence after the headers": (Stall(None, 0), r"no byte for 1 seconds"),
     "408": (Status(408), "HTTP 408"),
-    "500 in JSON": (Status(500), "HTTP 500: a fault of the"),
+    "500 in JSON": (Status(500), "HTTP 500: a fault as ordered"),
     "502 in HTML": (Status(502, b"<h1>Bad <b>gateway</b></h1>", "text/html"), "502: Bad gateway"),
     "503 without a body": (Status(503, b""), "HTTP 503"),
     "504": (Status(504, b"\xff\xfe", "text/plain"), "HTTP 504"),
