@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,7 +12,7 @@ import pytest
 from tap_mixpanel_parallel.emission import Emission
 from tap_mixpanel_parallel.exceptions import ReaderGoneError
 from tap_mixpanel_parallel.fetcher import Fetcher
-from tap_mixpanel_parallel.sandbox import Project, Sandbox
+from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox
 from tap_mixpanel_parallel.streams import EventsStream
 from tests.test_increments import CollectingTap, Collector
 
@@ -164,15 +165,21 @@ WINDOWS = 4
 
 
 @contextmanager
-def watched(make: type[WatchedTap]) -> Iterator[tuple[WatchedTap, WatchedStream]]:
-    """A tap whose windows have all arrived before the first is prepared."""
-    taken: list[Outcome | None] = []
+def watched(make: type[WatchedTap], *faults: Fault) -> Iterator[tuple[WatchedTap, WatchedStream]]:
+    """A tap whose windows have all arrived, in order, before the first is prepared."""
+    arrived: list[Outcome] = []
     next_outcome = Fetcher.next
 
     def patiently(fetcher: Fetcher, timeout: float) -> Outcome | None:
-        outcome = next_outcome(fetcher, timeout if len(taken) >= WINDOWS else 60)
-        taken.append(outcome)
-        return outcome
+        if not arrived:
+            while len(arrived) < WINDOWS:
+                outcome = next_outcome(fetcher, 60)
+                assert outcome
+                arrived.append(outcome)
+            waiting.extend(sorted(arrived, key=lambda outcome: outcome.task.window))
+        return waiting.popleft() if waiting else next_outcome(fetcher, timeout)
+
+    waiting: deque[Outcome] = deque()
 
     project = Project(events_per_day=1000)
     with (
@@ -180,6 +187,7 @@ def watched(make: type[WatchedTap]) -> Iterator[tuple[WatchedTap, WatchedStream]
         Sandbox(project, limits=None, as_of=lambda: datetime(2025, 6, 1, tzinfo=UTC)) as sandbox,
     ):
         patch.setattr(Fetcher, "next", patiently)
+        sandbox.faults = list(faults)
         account = sandbox.credentials
         config: dict[str, Any] = {
             "api_url": sandbox.url,
@@ -192,6 +200,7 @@ def watched(make: type[WatchedTap]) -> Iterator[tuple[WatchedTap, WatchedStream]
             "balance_windows": False,
             "requests_per_second": 1000,
             "parallel": True,
+            "max_attempts": 1,
         }
         tap = make(config=config)
         stream = tap.events
@@ -218,6 +227,14 @@ def test_a_window_leaves_while_the_next_is_turned_into_messages() -> None:
         assert ended < blocks[0].records < blocks[-1].records, "but parts of it have"
         types = [message["type"] for message in tap.messages]
         ended = types[: [n for n, t in enumerate(types) if t == "STATE"][number]].count("RECORD")
+
+
+def test_windows_end_in_the_order_in_which_they_arrive() -> None:
+    with watched(SlowTap, Fault.parse("status=500,days=2025-01-02")) as (tap, _):
+        result = tap.run()
+
+    assert [batch.window.first.day for batch in result.batches] == [1, 2, 3, 4]
+    assert [batch.success for batch in result.batches] == [True, False, True, True]
 
 
 def test_a_reader_that_goes_away_ends_the_work_on_the_next_window() -> None:
