@@ -188,7 +188,7 @@ class ExportClient:
         answer = f"HTTP {status}: {said}" if said else f"HTTP {status}"
         if status == requests.codes.too_many_requests:
             raise RateLimitError(
-                f"{answer}; what others, and earlier runs, requested in the last hour counts too",
+                f"{answer}; requests of others and of earlier runs count too",
                 _retry_after(response),
             )
         if status == requests.codes.request_timeout or status >= 500 or status < 300:  # noqa: PLR2004

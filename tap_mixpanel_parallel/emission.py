@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+from tap_mixpanel_parallel.spool import spooling
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from tap_mixpanel_parallel.fetcher import Task
+    from tap_mixpanel_parallel.messages import Prepared
 
 _PIECE: Final = 1 << 18
 
@@ -66,3 +74,85 @@ class Emission:
             if self._lines and not self._lines.endswith(b"\n"):
                 self._lines += self._file.readline()
         return bool(self._lines)
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedWindow:
+    """A window whose messages are ready.
+
+    Attributes:
+        task: The window.
+        prepared: Its messages.
+        size: The bytes received, compressed.
+    """
+
+    task: Task
+    prepared: Prepared
+    size: int
+
+
+class Exit:
+    """Where windows leave, one at a time."""
+
+    def __init__(self, outlet: Outlet, on_left: Callable[[PreparedWindow], None]) -> None:
+        """Let windows out.
+
+        Args:
+            outlet: Where their messages go.
+            on_left: Called as soon as all of a window is out.
+        """
+        self._outlet = outlet
+        self._on_left = on_left
+        self._window: PreparedWindow | None = None
+        self._emission: Emission | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a window is leaving."""
+        return self._emission is not None
+
+    def begin(self, window: PreparedWindow) -> None:
+        """Have a window leave, once the one before it has.
+
+        Raises:
+            SpoolError: If its messages can't be read.
+        """
+        self.drain()
+        with spooling(window.prepared.path):
+            self._emission = Emission(window.prepared.path, self._outlet)
+        self._window = window
+
+    def offer(self) -> None:
+        """Pass on what is taken without waiting, if a window is leaving."""
+        if self._emission is not None and self._emission.offer():
+            self._end()
+
+    def advance(self) -> None:
+        """Pass on a piece, however long its reader takes, if a window is leaving."""
+        if self._emission is not None and self._emission.advance():
+            self._end()
+
+    def drain(self) -> bool:
+        """Pass on all that is left of a window, if one is leaving.
+
+        Returns:
+            Whether one was.
+        """
+        was_busy = self.is_busy
+        while self.is_busy:
+            self.advance()
+        return was_busy
+
+    def close(self) -> None:
+        """Leave what is not passed on."""
+        if self._emission is not None:
+            self._emission.close()
+
+    def _end(self) -> None:
+        window, emission = self._window, self._emission
+        self._window = self._emission = None
+        if window is not None and emission is not None:
+            emission.close()
+            with suppress(OSError):  # the spool goes with the run
+                window.prepared.path.unlink()
+            self._on_left(window)

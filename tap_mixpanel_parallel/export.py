@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, closing, nullcontext, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final, Protocol
 
-from tap_mixpanel_parallel.emission import Emission, Outlet
+from tap_mixpanel_parallel.emission import Exit, Outlet, PreparedWindow
 from tap_mixpanel_parallel.exceptions import (
     AttemptError,
     OutputError,
@@ -20,7 +19,6 @@ from tap_mixpanel_parallel.limits import RateLimit
 from tap_mixpanel_parallel.preparation import Preparation
 from tap_mixpanel_parallel.progress import BatchResult, ParallelFetchResult, Reporter
 from tap_mixpanel_parallel.redaction import Redactor
-from tap_mixpanel_parallel.spool import spooling
 from tap_mixpanel_parallel.state import ExportState, FailedWindow
 from tap_mixpanel_parallel.windows import Window
 from tap_mixpanel_parallel.wording import format_seconds
@@ -33,7 +31,7 @@ if TYPE_CHECKING:
     from tap_mixpanel_parallel.client import ExportClient
     from tap_mixpanel_parallel.clock import Clock
     from tap_mixpanel_parallel.fetcher import Outcome, Task
-    from tap_mixpanel_parallel.messages import Encode, Prepared
+    from tap_mixpanel_parallel.messages import Encode
     from tap_mixpanel_parallel.progress import BatchProgress
     from tap_mixpanel_parallel.settings import Settings
     from tap_mixpanel_parallel.spool import Spool
@@ -60,16 +58,6 @@ class Emitter(Outlet, Protocol):
 
     def check(self) -> None:
         """Raise if the run should end: by a signal, or since nobody reads."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Leaving:
-    """A window that is being emitted."""
-
-    task: Task
-    prepared: Prepared
-    size: int
-    emission: Emission
 
 
 class Export:
@@ -99,12 +87,12 @@ class Export:
         self._clock = clock
         self._logger = logger
         self._redact = Redactor(settings.credentials)
+        self._exit = Exit(emitter, on_left=self._settle)
         self._preparation = Preparation(
-            settings, emitter.encoder, logger, check=self._pump, make_room=self._drain
+            settings, emitter.encoder, logger, check=self._pump, make_room=self._exit.drain
         )
         self._fetcher: Fetcher | None = None
         self._reporter: Reporter | None = None
-        self._leaving: _Leaving | None = None
 
     def run(
         self,
@@ -162,6 +150,7 @@ class Export:
         """
         day = Window(self._settings.wanted.first, self._settings.wanted.first)
         with self._fetch([day], client, spool, event_limit=limit) as fetcher:
+            sampled = Exit(self._emitter, on_left=lambda _: fetcher.settle())
             while not fetcher.is_done:
                 self._emitter.check()
                 outcome = fetcher.next(timeout=_LOOK_UP_SECONDS)
@@ -169,12 +158,9 @@ class Export:
                     continue
                 if outcome.error is not None:
                     raise outcome.error
-                if (prepared := self._prepare(outcome, fetcher)) is not None:
-                    with closing(Emission(prepared.path, self._emitter)) as emission:
-                        while not emission.advance():
-                            pass
-                    prepared.path.unlink()
-                    fetcher.settle()
+                if (window := self._prepare(outcome, fetcher)) is not None:
+                    sampled.begin(window)
+                    sampled.drain()
         self._emitter.checkpoint(self.state)
 
     def wake(self) -> None:
@@ -235,32 +221,27 @@ class Export:
         try:
             while not fetcher.is_done:
                 self._emitter.check()
-                wait = _LOOK_UP_SECONDS if self._leaving is None else 0.0
+                wait = 0.0 if self._exit.is_busy else _LOOK_UP_SECONDS
                 if (outcome := fetcher.next(timeout=wait)) is not None:
                     self._take(outcome, fetcher)
-                elif self._leaving is not None and self._leaving.emission.advance():
-                    self._settle()
+                else:
+                    self._exit.advance()
         except (OutputError, ReaderGoneError, TerminatedError):
             raise
         except TapError:
-            self._drain()
+            self._exit.drain()
             raise
         finally:
-            if self._leaving is not None:
-                self._leaving.emission.close()
+            self._exit.close()
 
     def _take(self, outcome: Outcome, fetcher: Fetcher) -> None:
         """Begin to emit what has come of a window, or try it again, or count it as failed."""
         task = outcome.task
         if outcome.error is not None:
-            self._drain()  # windows end in the order in which they arrived
+            self._exit.drain()  # windows end in the order in which they arrived
             self._end(self._fail(task, outcome.error))
-        elif (prepared := self._prepare(outcome, fetcher)) is not None:
-            self._drain()
-            size = outcome.download.size if outcome.download else 0
-            with spooling(prepared.path):
-                emission = Emission(prepared.path, self._emitter)
-            self._leaving = _Leaving(task, prepared, size, emission)
+        elif (window := self._prepare(outcome, fetcher)) is not None:
+            self._exit.begin(window)
 
     def _pump(self) -> None:
         """While a window is prepared, the one before it leaves as fast as it is taken.
@@ -268,37 +249,18 @@ class Export:
         So a loader never waits for the work on the next window.
         """
         self._emitter.check()
-        if self._leaving is not None and self._leaving.emission.offer():
-            self._settle()
+        self._exit.offer()
 
-    def _drain(self) -> bool:
-        """Pass on all that is left of a window, if one is leaving.
-
-        Returns:
-            Whether one was.
-        """
-        is_leaving = self._leaving is not None
-        while self._leaving is not None:
-            if self._leaving.emission.advance():
-                self._settle()
-        return is_leaving
-
-    def _settle(self) -> None:
+    def _settle(self, window: PreparedWindow) -> None:
         """A window is emitted: checkpoint it."""
-        if (leaving := self._leaving) is None:
-            return
-        self._leaving = None
-        leaving.emission.close()
-        with suppress(OSError):  # the spool goes with the run
-            leaving.prepared.path.unlink()
-        self.state = self.state.finish(leaving.task.window, today=self._settings.today)
+        self.state = self.state.finish(window.task.window, today=self._settings.today)
         self._emitter.checkpoint(self.state)
         self._end(
             self._result(
-                leaving.task,
-                events=leaving.prepared.events,
-                size=leaving.size,
-                quarantined=len(leaving.prepared.malformed),
+                window.task,
+                events=window.prepared.events,
+                size=window.size,
+                quarantined=len(window.prepared.malformed),
             )
         )
 
@@ -309,13 +271,14 @@ class Export:
         if self._reporter is not None:
             self._reporter.batch(result)
 
-    def _prepare(self, outcome: Outcome, fetcher: Fetcher) -> Prepared | None:
+    def _prepare(self, outcome: Outcome, fetcher: Fetcher) -> PreparedWindow | None:
         """Turn a body into messages, or reject it."""
         task, download = outcome.task, outcome.download
         if download is None:
             raise ValueError("an outcome without an error has a download")
         try:
-            return self._preparation.prepare(task, download)
+            prepared = self._preparation.prepare(task, download)
+            return PreparedWindow(task, prepared, download.size)
         except AttemptError as error:
             fetcher.reject(task, error)
             return None

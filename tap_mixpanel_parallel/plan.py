@@ -157,15 +157,16 @@ def _reasons(
     window: Window, state: ExportState, failed: list[Window], replay: Window | None
 ) -> tuple[Reason, ...]:
     """Why the days of a window are fetched."""
-    replayed = intersect([window], [replay] if replay else [])
     missing = subtract([window], state.loaded)
-    unseen = subtract(missing, [*failed, *replayed])
+    broken = intersect(missing, failed)
+    replayed = subtract(intersect([window], [replay] if replay else []), broken)
+    unseen = subtract(missing, [*broken, *replayed])
     span = [Window(state.loaded[0].first, state.loaded[-1].last)] if state.loaded else []
     again = intersect([window], state.loaded)
     found: list[tuple[Reason, Iterable[Window]]] = [
         ("new", subtract(unseen, span)),
         ("gap", intersect(unseen, span)),
-        ("failed before", intersect(missing, failed)),
+        ("failed before", broken),
         ("replay", replayed),
         ("look-back", subtract(again, replayed)),
     ]

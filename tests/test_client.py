@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from requests_mock import Mocker
 
+COUNTED = "requests of others and of earlier runs count too"
 HOST = "data.mixpanel.com"
 URL = f"https://{HOST}/api/2.0"
 WEEK = Window(date(2025, 1, 6), date(2025, 1, 8))
@@ -277,7 +278,7 @@ class TestErrors:
             (503, b"", TransportError, "HTTP 503"),
             (599, b"[1]", TransportError, "HTTP 599: [1]"),
             (500, b"\xff\xfe", TransportError, "HTTP 500: \ufffd\ufffd"),
-            (429, problem("too many"), RateLimitError, "HTTP 429: too many"),
+            (429, problem("too many"), RateLimitError, f"HTTP 429: too many; {COUNTED}"),
         ],
     )
     def test_statuses(

@@ -347,3 +347,24 @@ class TestRender:
         lines = rendered([task(1, attempts=3), task(2)], *failed, total=40, width=width)
         assert len(lines) == 5
         assert max(map(len, lines)) <= width
+
+
+@pytest.mark.parametrize(
+    ("events", "error", "warned"), [(0, None, True), (1, None, False), (0, "HTTP 500", False)]
+)
+def test_a_run_without_an_event_says_what_to_check(
+    caplog: pytest.LogCaptureFixture, events: int, error: str | None, warned: bool
+) -> None:
+    reporter = Reporter(logging.getLogger("test"), total=1, clock=lambda: 0.0)
+    reporter.batch(batch(1, events, error))
+    reporter.finish()
+    assert any("check project_id, region, events and where" in m for m in caplog.messages) == warned
+
+
+def test_the_estimate_knows_the_hourly_limit() -> None:
+    clock = iter([0.0, 10.0, 10.0, 10.0]).__next__
+    held = iter([3600.0, 5.0]).__next__
+    reporter = Reporter(logging.getLogger("test"), total=3, clock=clock, held=held)
+    reporter.batches.append(batch(1, 1))
+    assert reporter.seconds_left == 3600
+    assert reporter.seconds_left == 20

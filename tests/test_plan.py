@@ -171,10 +171,12 @@ class TestReasons:
 
 def reason(day: date, done: set[date], broken: set[date], again: set[date]) -> str:
     """Why a day that is planned is read."""
-    if day in done:
-        return "replay" if day in again else "look-back"
-    if day in broken:
+    if day in broken - done:
         return "failed before"
+    if day in again:
+        return "replay"
+    if day in done:
+        return "look-back"
     return "gap" if done and min(done) <= day <= max(done) else "new"
 
 
@@ -296,7 +298,13 @@ class TestWords:
         planned = plan(failed=("02-20..02-21", "03-02"), window_days=31)
         (warning,) = planned.warnings
         assert warning.endswith("start_date to end_date: 2025-02-20..2025-02-21")
-        assert planned.to_text().endswith(warning)
+        assert warning in planned.to_text().splitlines()
+
+    def test_the_last_line_is_about_the_hourly_limit(self) -> None:
+        both = plan(failed=("02-20..02-21",), requests_per_hour=1).to_text().splitlines()
+        assert both[-1].startswith("5 requests are needed and 1 may start in an hour: it takes")
+        one = plan(failed=("02-20..02-21",), window_days=31).to_text().splitlines()
+        assert one[-1] == "1 request of the 60 that may start in an hour: none has to wait"
 
     def test_json(self) -> None:
         planned = plan("03-01..03-20", failed=("02-20",), requests_per_hour=1, parallel=True)
@@ -367,6 +375,7 @@ class TestCommand:
             "  from_date   to_date     days  why",
             "  2025-03-04  2025-03-04     1  gap",
             "  2025-03-09  2025-03-10     2  new",
+            "2 requests of the 60 that may start in an hour: none has to wait",
         ]
 
     def test_json_and_options(self, folder: Path) -> None:
@@ -401,6 +410,10 @@ class TestCommand:
         assert done.stdout == ""
         assert "events ['Search']" in done.stderr
         assert "Traceback" not in done.stderr
+
+    def test_what_a_run_would_warn_of(self, folder: Path) -> None:
+        done = _tap(folder, "--state", "state.json", "--plan", "--replay", "2024-03-06")
+        assert "replay: 2024-03-06..2024-03-06 is not all within start_date to end_" in done.stderr
 
     def test_a_run_would_need_the_server(self, folder: Path) -> None:
         """The plan's own tests prove something only if nothing answers there."""

@@ -196,6 +196,21 @@ class TestDates:
             "end_date 2025-06-02 lies in the future: reading up to today, 2025-06-01",
         )
 
+    @pytest.mark.parametrize(
+        ("replay", "warned"),
+        [
+            ("2025-01-05..2025-01-11", False),
+            ("2025-01-01..2025-06-01", False),
+            ("2024-01-05..2024-01-11", True),
+            ("2024-12-31..2025-01-02", True),
+        ],
+    )
+    def test_a_replay_outside_the_wanted_days(self, replay: str, warned: bool) -> None:
+        settings = read(replay=replay, start_date="2025-01-01")
+        assert str(settings.replay).startswith(replay[:10])
+        told = f"replay: {replay} is not all within start_date to end_date, 2025-01-01..2025-06-01"
+        assert [told in warning for warning in settings.warnings] == [True] * warned
+
 
 class TestProblems:
     @pytest.mark.parametrize(
@@ -298,7 +313,7 @@ class TestProblems:
     @pytest.mark.parametrize(
         ("given", "expected"),
         [
-            ({}, "service_account_username, service_account_secret: are missing; .* sandbox"),
+            ({}, "project_id, service_account_username, service_account_secret: are .* sandbox"),
             ({"project_id": "1"}, "service_account_username, service_account_secret: are missing"),
             (ACCOUNT | {"project_secret": "x"}, "project_secret: is set beside a service account"),
             (
@@ -353,9 +368,9 @@ class TestProblems:
             "end_date",
             "events",
             "parallel",
+            "project_id, service_account_username, service_account_secret",
             "project_timezone",
             "region",
-            "service_account_username, service_account_secret",
             "start_date",
             "where",
             "window_days",

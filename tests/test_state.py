@@ -363,7 +363,8 @@ class TestFits:
         with pytest.raises(StateError) as caught:
             check_fits(state, selection=chosen, today=TODAY)
         text = str(caught.value)
-        assert f"loaded with {name} {saved!r}, but {name} is now {current!r}" in text
+        shown = ["not set" if value is None else repr(value) for value in (saved, current)]
+        assert f"loaded with {name} {shown[0]}, but {name} is now {shown[1]}" in text
         assert "--full-refresh" in text
 
     @pytest.mark.parametrize(
@@ -379,6 +380,11 @@ class TestFits:
     )
     def test_the_same_settings(self, saved: dict[str, Any] | None, current: dict[str, Any]) -> None:
         check_fits(ExportState(self.LOADED, selection=saved), selection=current, today=TODAY)
+
+    def test_a_real_project_s_days_are_not_the_sandbox_s(self) -> None:
+        state = ExportState(self.LOADED, selection={"region": "sandbox"})
+        with pytest.raises(StateError, match="with region 'sandbox', but region is now a real one"):
+            check_fits(state, selection={}, today=TODAY)
 
     def test_nothing_loaded_fits_everything(self) -> None:
         state = ExportState(selection={"events": ["A"]}, refreshed_on=date(2030, 1, 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -114,8 +115,12 @@ def run(lab: Lab, time: VirtualTime, **settings: Any) -> ParallelFetchResult:
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"parallel": False}, {"parallel": True, "workers": 10}])
 def test_seventy_windows_meet_no_429(
-    make_lab: LabMaker, time: VirtualTime, settings: dict[str, Any]
+    make_lab: LabMaker,
+    time: VirtualTime,
+    settings: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO")
     limits = Limits(per_hour=60, per_second=3, concurrent=100, clock=time.monotonic)
     lab = make_lab(Project(events_per_day=5), limits=limits)
     del lab.settings["requests_per_second"], lab.settings["requests_per_hour"]
@@ -126,6 +131,11 @@ def test_seventy_windows_meet_no_429(
     assert result.success
     assert [request.status for request in lab.sandbox.requests] == [200] * 70
     assert HOUR <= time.monotonic() < HOUR + 60
+    waits = [m for m in caplog.messages if "as many as requests_per_hour allows" in m]
+    assert len(waits) == 1, "an hour's silence is explained, once"
+    assert re.search(r"the next starts in (59|60) min|in 1 h 0 min", waits[0])
+    first = next(message for message in caplog.messages if " loaded: " in message)
+    assert re.search(r"\(1 of 70, about (59 min|60 min|1 h 0 min)", first), first
 
 
 @pytest.mark.parametrize(
@@ -160,7 +170,10 @@ def test_without_a_word_the_pauses_grow_and_the_window_fails_with_the_reason(
 
     result = run(lab, time, max_attempts=5, end_date="2025-01-06")
 
-    assert [(batch.attempts, batch.error) for batch in result.failed] == [(5, f"HTTP 429: {said}")]
+    counted = "requests of others and of earlier runs count too"
+    assert [(batch.attempts, batch.error) for batch in result.failed] == [
+        (5, f"HTTP 429: {said}; {counted}")
+    ]
     assert len(time.waits) == 4
     assert all(
         after > 2 * before for before, after in zip(time.waits, time.waits[1:], strict=False)
