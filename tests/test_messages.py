@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 import tempfile
+import threading
 from datetime import UTC, datetime
 from hashlib import md5
 from io import FileIO
@@ -24,6 +25,7 @@ from tap_mixpanel_parallel.exceptions import (
     IncompleteExportError,
     MalformedLineError,
     SpoolError,
+    TerminatedError,
 )
 from tap_mixpanel_parallel.messages import Prepared, fast_encoder, prepare, read_blocks
 from tests.strategies import FRAGMENTS
@@ -274,6 +276,49 @@ def test_a_disk_that_takes_little_at_a_time(
     whole = turn(tmp_path, BODY).path.read_bytes()
     monkeypatch.setattr(messages, "FileIO", Reluctant)
     assert turn(tmp_path, BODY).path.read_bytes() == whole
+
+
+class TestAhead:
+    """Pieces are decompressed ahead by a thread, which ends with the reading."""
+
+    @pytest.fixture(autouse=True)
+    def _small_pieces(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(messages, "_PIECE", 1000)
+
+    @staticmethod
+    def threads() -> list[str]:
+        return [t.name for t in threading.enumerate() if t.name.startswith("decompress")]
+
+    def test_all_of_it_arrives_in_order(self, tmp_path: Path) -> None:
+        lines = b"".join(line(n, f"text {n}") + b"\n" for n in range(2000))
+        prepared = turn(tmp_path, gzip.compress(lines), compressed=True)
+        assert [p["$insert_id"] for p in properties(prepared)] == [
+            json.loads(each)["properties"]["$insert_id"] for each in lines.splitlines()
+        ]
+        assert self.threads() == []
+
+    @pytest.mark.parametrize("bad", ["first", "last", "cut"])
+    def test_what_is_wrong_ends_it(self, tmp_path: Path, bad: str) -> None:
+        body = BODY * 100
+        body = {"first": b"bad\n" + body, "last": body + b"bad\n", "cut": body}[bad]
+        compressed = gzip.compress(body)
+        expected = IncompleteExportError if bad == "cut" else MalformedLineError
+        with pytest.raises(expected):
+            turn(tmp_path, compressed[: -9 if bad == "cut" else None], compressed=True)
+        assert self.threads() == []
+
+    def test_whoever_stops_in_the_midst_leaves_no_thread(self, tmp_path: Path) -> None:
+        checks = 0
+
+        def stop() -> None:
+            nonlocal checks
+            checks += 1
+            if checks == 5:
+                raise TerminatedError(15)
+
+        with pytest.raises(TerminatedError):
+            turn(tmp_path, gzip.compress(BODY * 1000), compressed=True, check=stop)
+        assert self.threads() == []
 
 
 class TestMalformed:
