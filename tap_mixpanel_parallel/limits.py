@@ -66,10 +66,12 @@ class RateLimit:
                 return 0.0
             waiting = self._bucket.waiting(item)
             assert isinstance(waiting, int)  # noqa: S101 - only asynchronous buckets differ
-            if waiting >= _LONG_MS and item.timestamp >= self._told_until:
+            is_news = waiting >= _LONG_MS and item.timestamp >= self._told_until
+            if is_news:
                 self._told_until = item.timestamp + waiting
-                self._on_long_wait(waiting / 1000)
-            return max(waiting, 1) / 1000
+        if is_news:  # without the lock: who is told may ask for the next start
+            self._on_long_wait(waiting / 1000)
+        return max(waiting, 1) / 1000
 
     def seconds_until(self, starts: int) -> float:
         """Seconds before which the hourly limit does not give the last of so many starts."""

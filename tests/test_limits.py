@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -158,3 +160,17 @@ def test_a_short_wait_is_not_told() -> None:
     limit.acquire()
     assert limit.acquire() > 0
     assert told == []
+
+
+def test_who_is_told_of_a_wait_may_ask_how_long_it_is() -> None:
+    """As a display does, which another thread draws meanwhile."""
+    told: list[float] = []
+
+    def ask(_: float) -> None:
+        other = threading.Thread(target=lambda: told.append(limit.seconds_until(1)), daemon=True)
+        other.start()
+        other.join(10)
+
+    limit = RateLimit(per_second=3, per_hour=2, clock=lambda: 0.0, on_long_wait=ask)
+    waits = [limit.acquire() for _ in range(3)]
+    assert told == pytest.approx(waits[2:], abs=0.01)
