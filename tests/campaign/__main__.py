@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _sum_up(reports: list[Report], seconds: float) -> int:
-    failed = [report.seed for report in reports if report.problem is not None]
+    failed = [report for report in reports if report.problem is not None]
     kills: Counter[str] = sum((report.kills for report in reports), Counter())
     faults: Counter[str] = sum((report.faults for report in reports), Counter())
     runs = sum(report.runs for report in reports)
@@ -53,7 +53,10 @@ def _sum_up(reports: list[Report], seconds: float) -> int:
     )
     say(f"kills: {_table(kills)}")
     say(f"faults: {_table(faults)}")
-    say(f"failed: {', '.join(map(str, failed))}" if failed else "every table is exact")
+    for report in failed:  # once more, for whoever keeps the end of it alone
+        say(f"failed: seed {report.seed}: {report.problem}")
+    if not failed:
+        say("every table is exact")
     return bool(failed)
 
 
