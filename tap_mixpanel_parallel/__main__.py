@@ -9,7 +9,13 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     from tap_mixpanel_parallel.tap import TapMixpanelParallel  # noqa: PLC0415
 
-    TapMixpanelParallel.cli()
+    try:
+        TapMixpanelParallel.cli()
+    finally:
+        # So does a signal while the interpreter shuts down, where nothing can catch what a
+        # handler raises.
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, signal.SIG_DFL)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from tap_mixpanel_parallel.sandbox import Fault, Project, Shaping, Status
+from tests.failures.conftest import DAYS
 from tests.failures.expected import assert_same, expected, loaded
 from tests.failures.harness import (
     BIN,
@@ -180,6 +182,27 @@ def test_a_second_signal_ends_at_once(make_lab: LabMaker) -> None:
     # Python itself dies of a signal that comes as late as that.
     assert tap.returncode in {128 + signal.SIGINT, -signal.SIGINT}
     lab.run(end_date=str(FIRST), parallel=False)  # sweeps
+
+
+@pytest.mark.parametrize("signum", BOTH)
+def test_a_signal_while_the_interpreter_shuts_down(lab: Lab, signum: signal.Signals) -> None:
+    program = (
+        "import atexit, os, sys; from tap_mixpanel_parallel.__main__ import main; "
+        "atexit.register(os.kill, os.getpid(), int(sys.argv.pop())); main()"
+    )
+    _, *arguments = lab.tap()
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments, str(int(signum))],
+        env=environment(),
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+    output = Output(done.returncode, done.stdout, done.stderr.decode())
+    assert output.code == -signum
+    assert "Traceback" not in output.errors
+    assert output.loaded == list(DAYS)
 
 
 @pytest.fixture
