@@ -45,6 +45,10 @@ _REMEDIES: Final = {
     403: "give the service account access to the project, and check project_id and region",
 }
 
+_TLS_HINT: Final = (
+    "; where a proxy signs connections anew, REQUESTS_CA_BUNDLE names the file of its certificate"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Download:
@@ -153,10 +157,10 @@ class ExportClient:
             raise TransportError(
                 f"no byte for {self._timeout:g} seconds (request_timeout)"
             ) from None
-        except requests.ConnectionError as error:
-            raise TransportError(f"{self._host}: {self._redact(_root_cause(error))}") from None
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise TransportError(self._redact(_root_cause(error))) from None
+            hint = _TLS_HINT if isinstance(error, requests.exceptions.SSLError) else ""
+            cause = self._redact(_root_cause(error))
+            raise TransportError(f"{self._host}: {cause}{hint}") from None
         if compressed and size == 0:
             raise IncompleteExportError("the answer is cut: gzip without a byte")
         return Download(path, compressed, size, datetime.now(UTC))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from tap_mixpanel_parallel.spool import spooling
+from tap_mixpanel_parallel.exceptions import OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tap_mixpanel_parallel.fetcher import Task
@@ -32,8 +32,14 @@ class Emission:
     """Passes a file of messages on, in whole lines."""
 
     def __init__(self, path: Path, outlet: Outlet) -> None:
-        """Pass on this file."""
-        self._file = path.open("rb")
+        """Pass on this file.
+
+        Raises:
+            OutputError: If it can't be read; so do the other methods.
+        """
+        self._path = path
+        with _reading(path):
+            self._file = path.open("rb")
         self._outlet = outlet
         self._lines = b""
         self._start = 0
@@ -69,11 +75,24 @@ class Emission:
     def _has_lines(self) -> bool:
         """Have whole lines at hand, if any are left."""
         if self._start == len(self._lines):
-            self._lines = self._file.read(_PIECE)
-            self._start = 0
-            if self._lines and not self._lines.endswith(b"\n"):
-                self._lines += self._file.readline()
+            with _reading(self._path):
+                self._lines = self._file.read(_PIECE)
+                self._start = 0
+                if self._lines and not self._lines.endswith(b"\n"):
+                    self._lines += self._file.readline()
         return bool(self._lines)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """End the run if a file fails: some of its window may be passed on, so no try mends it."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"spool_dir: {path} can't be read back ({error.strerror}), so the run ends; "
+            "the next one reads its window again"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +134,10 @@ class Exit:
         """Have a window leave, once the one before it has.
 
         Raises:
-            SpoolError: If its messages can't be read.
+            OutputError: If its messages can't be read.
         """
         self.drain()
-        with spooling(window.prepared.path):
-            self._emission = Emission(window.prepared.path, self._outlet)
+        self._emission = Emission(window.prepared.path, self._outlet)
         self._window = window
 
     def offer(self) -> None:

@@ -93,7 +93,7 @@ class ExportFailedError(TapError):
 
 
 class OutputError(TapError):
-    """The messages can't be written to where standard output goes."""
+    """Messages can't be passed on: from the disk, or to where standard output goes."""
 
 
 class ReaderGoneError(TapError):

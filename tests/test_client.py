@@ -374,8 +374,22 @@ class TestErrors:
                 "/x?a=***&b=***",
             ),
             (requests.exceptions.SSLError("CERTIFICATE_VERIFY_FAILED"), "CERTIFICATE_VERIFY_FAIL"),
+            (requests.exceptions.SSLError("x"), f"{HOST}: x; where a proxy signs"),
+            (requests.exceptions.ChunkedEncodingError("broken"), f"{HOST}: broken"),
+            (urllib3.exceptions.IncompleteRead(7, 9), f"{HOST}: "),
         ],
-        ids=["read timeout", "connect timeout", "refused", "reset", "secret", "quoted", "tls"],
+        ids=[
+            "read timeout",
+            "connect timeout",
+            "refused",
+            "reset",
+            "secret",
+            "quoted",
+            "tls",
+            "tls's hint",
+            "broken",
+            "cut",
+        ],
     )
     def test_transport(
         self, requests_mock: Mocker, path: Path, raised: Exception, text: str

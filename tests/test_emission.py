@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections import deque
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from tap_mixpanel_parallel.emission import Emission
-from tap_mixpanel_parallel.exceptions import ReaderGoneError
+from tap_mixpanel_parallel.exceptions import AttemptError, OutputError, ReaderGoneError
 from tap_mixpanel_parallel.fetcher import Fetcher
 from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox
 from tap_mixpanel_parallel.streams import EventsStream
@@ -86,6 +88,39 @@ def test_what_was_not_taken_can_be_waited_for(emission: Emission, reader: Reader
         assert reader.taken.endswith(b"\n")
 
     assert reader.taken == b"".join(LINES)
+
+
+def test_a_file_that_is_not_there_ends_the_run(tmp_path: Path, reader: Reader) -> None:
+    with pytest.raises(OutputError, match=r"spool_dir: .*absent can't be read back \(No such"):
+        Emission(tmp_path / "absent", reader)
+
+
+def test_a_file_that_fails_ends_the_run(
+    emission: Emission, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the window alone: what of it is passed on would come twice, or what is left never."""
+    emission.offer()
+    taken = reader.taken
+    monkeypatch.setattr(emission, "_lines", b"")
+    monkeypatch.setattr(emission, "_start", 0)
+    monkeypatch.setattr(emission, "_file", FailingFile())
+
+    for go_on in (emission.offer, emission.advance):
+        with pytest.raises(OutputError, match=r"can't be read back \(Input/output error\)"):
+            go_on()
+
+    assert reader.taken == taken
+    assert not issubclass(OutputError, AttemptError)
+
+
+class FailingFile:
+    """A file on a disk that fails."""
+
+    def read(self, _size: int) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def close(self) -> None:
+        pass
 
 
 def test_a_window_without_events_is_done_at_once(tmp_path: Path, reader: Reader) -> None:

@@ -197,7 +197,8 @@ class Listener:
     """A server that speaks TLS with a certificate that nobody has signed."""
 
     def __init__(self, folder: Path) -> None:
-        certificate, key = folder / "certificate.pem", folder / "key.pem"
+        self.certificate = certificate = folder / "certificate.pem"
+        key = folder / "key.pem"
         names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
         command = ["openssl", "req", "-x509", "-nodes", "-newkey", "rsa:2048", "-days", "2"]
         subprocess.run(
@@ -230,7 +231,12 @@ class Listener:
                     self.received += secured.recv(65536)
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with openssl")
+NEEDS_OPENSSL: Final = pytest.mark.skipif(
+    shutil.which("openssl") is None, reason="makes a certificate with openssl"
+)
+
+
+@NEEDS_OPENSSL
 @pytest.mark.parametrize(
     "variables",
     [{}, {"PYTHONHTTPSVERIFY": "0", "REQUESTS_CA_BUNDLE": "", "CURL_CA_BUNDLE": ""}],
@@ -243,3 +249,12 @@ def test_tls_is_verified(lab: Lab, tmp_path: Path, variables: dict[str, str]) ->
     assert "certificate verify failed" in output.errors.lower()
     assert listener.connections == 4
     assert listener.received == b""
+
+
+@NEEDS_OPENSSL
+def test_another_authority_can_be_trusted(lab: Lab, tmp_path: Path) -> None:
+    with Listener(tmp_path).listen() as listener:
+        trusting = {"REQUESTS_CA_BUNDLE": str(listener.certificate)}
+        lab.run(env=trusting, api_url=f"https://127.0.0.1:{listener.port}/api/2.0")
+
+    assert b"GET /api/2.0/export?" in listener.received
