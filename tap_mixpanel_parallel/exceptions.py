@@ -64,19 +64,36 @@ class MalformedLineError(IncompleteExportError):
 
     Attributes:
         line_number: The line's number in the window's export, from 1.
-        line: The line, byte for byte.
     """
 
     def __init__(self, line_number: int, line: bytes, reason: str) -> None:
         """Say which line it is, and quote its beginning."""
         super().__init__(f"line {line_number} is no event ({reason}): {quote_line(line)}")
         self.line_number = line_number
-        self.line = line
+
+
+def drop_frames(error: Exception) -> None:
+    """Have an error that is kept for later forget the frames it came through.
+
+    They hold what was being worked on: some megabytes of a window.
+    """
+    error.__traceback__ = error.__context__ = None
 
 
 def quote_line(line: bytes) -> str:
     """The first 200 characters of a line, for a person."""
     return line[: 4 * _QUOTED].decode("utf-8", "backslashreplace")[:_QUOTED]
+
+
+class ThreadError(TapError):
+    """The machine lets no further thread start."""
+
+    def __init__(self, error: RuntimeError) -> None:
+        """Say what Python says, and what to do."""
+        super().__init__(
+            f"{error}; lower workers, or raise the limit of processes "
+            "(ulimit -u; in a container, its limit of pids)"
+        )
 
 
 class ExportFailedError(TapError):

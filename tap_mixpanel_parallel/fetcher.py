@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Final, Self
 
 from tenacity import Retrying, retry_if_exception_type
 
-from tap_mixpanel_parallel.exceptions import AttemptError, RateLimitError, TapError
+from tap_mixpanel_parallel.exceptions import (
+    AttemptError,
+    RateLimitError,
+    TapError,
+    ThreadError,
+    drop_frames,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -153,12 +159,21 @@ class Fetcher:
         self._workers = min(workers, len(self._waiting))
 
     def __enter__(self) -> Self:
-        """Start fetching."""
+        """Start fetching.
+
+        Raises:
+            ThreadError: If not all threads can be started.
+        """
         for _ in range(self._workers * _AHEAD):
             self._feed()
         for number in range(self._workers):
             # Daemons: a request that waits for its first byte must not keep the process.
-            threading.Thread(target=self._work, name=f"fetch-{number}", daemon=True).start()
+            thread = threading.Thread(target=self._work, name=f"fetch-{number}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:
+                self.__exit__()
+                raise ThreadError(error) from None
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -218,6 +233,7 @@ class Fetcher:
 
     def reject(self, task: Task, error: AttemptError) -> None:
         """A body is not what it should be: try again, or fail with this error."""
+        drop_frames(error)
         task.rejected = error
         self._tasks.put(task)
 

@@ -22,7 +22,12 @@ from msgspec.json import Encoder
 
 from tap_mixpanel_parallel.duplicates import find_replaced
 from tap_mixpanel_parallel.events import EventReader, EventRecord
-from tap_mixpanel_parallel.exceptions import IncompleteExportError, MalformedLineError
+from tap_mixpanel_parallel.exceptions import (
+    IncompleteExportError,
+    MalformedLineError,
+    ThreadError,
+    drop_frames,
+)
 from tap_mixpanel_parallel.spool import spooling
 from tap_mixpanel_parallel.surrogates import mend
 
@@ -73,6 +78,14 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
+class MalformedLine:
+    """A line that is no event, byte for byte, and why it is none."""
+
+    line: bytes
+    error: MalformedLineError
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """A window's messages, ready to be emitted.
 
@@ -84,7 +97,7 @@ class Prepared:
 
     path: Path
     events: int
-    malformed: tuple[MalformedLineError, ...]
+    malformed: tuple[MalformedLine, ...]
 
 
 def prepare(
@@ -115,13 +128,13 @@ def prepare(
         SpoolError: If the file can't be written.
     """
 
-    def read(malformed: list[MalformedLineError]) -> Iterator[list[EventRecord]]:
+    def read(malformed: list[MalformedLine]) -> Iterator[list[EventRecord]]:
         return read_records(download, reader.restart(), malformed if tolerant else None, check)
 
     replaced = bytearray()
     if deduplicate:
         replaced = find_replaced(lambda: chain.from_iterable(read([])))
-    malformed: list[MalformedLineError] = []
+    malformed: list[MalformedLine] = []
     ordinal = events = 0
     with _open(path) as file:
         for block in read(malformed):
@@ -133,7 +146,7 @@ def prepare(
             events += len(records)
             _write(path, file, encode(records))
     if malformed and not events:
-        raise malformed[0]
+        raise malformed[0].error
     if replaced and ordinal != len(replaced):
         raise IncompleteExportError("the body could not be read twice alike")
     return Prepared(path, events, tuple(malformed))
@@ -142,7 +155,7 @@ def prepare(
 def read_records(
     download: Download,
     reader: EventReader,
-    malformed: list[MalformedLineError] | None,
+    malformed: list[MalformedLine] | None,
     check: Callable[[], None],
 ) -> Iterator[list[EventRecord]]:
     """The records of a body, a few hundred at a time.
@@ -172,13 +185,12 @@ def read_records(
                 size += len(line) + _ERROR_SIZE
                 if malformed is None or size > _MOST_MALFORMED:
                     raise
-                error.line = line  # as it came
-                error.__traceback__ = error.__context__ = None  # which hold whole frames
-                malformed.append(error)
+                drop_frames(error)
+                malformed.append(MalformedLine(line, error))
             last = number
         yield records
-    if malformed and malformed[-1].line_number == last:
-        raise malformed[-1]  # the export may well have ended in its midst
+    if malformed and malformed[-1].error.line_number == last:
+        raise malformed[-1].error  # the export may well have ended in its midst
 
 
 def fast_encoder(stream: str, time_extracted: str) -> Encode:
@@ -252,14 +264,28 @@ def _read_ahead(pieces: Iterator[bytes]) -> Iterator[bytes]:
     over it.
     """
 
-    def take() -> list[bytes]:
-        return list(islice(pieces, _AHEAD))
+    def take() -> tuple[list[bytes], Exception | None]:
+        taken: list[bytes] = []
+        try:
+            taken.extend(islice(pieces, _AHEAD))
+        except Exception as error:  # noqa: BLE001 - raised again, after what came before it
+            return taken, error
+        return taken, None
 
     with ThreadPoolExecutor(1, "decompress") as executor:
-        ahead = executor.submit(take)
-        while taken := ahead.result():
+        try:
             ahead = executor.submit(take)
+        except RuntimeError as error:
+            raise ThreadError(error) from None
+        while True:
+            taken, failure = ahead.result()
+            if failure is None and taken:
+                ahead = executor.submit(take)
             yield from taken
+            if failure is not None:
+                raise failure
+            if not taken:
+                return
 
 
 def _are_utf8(lines: list[bytes]) -> bool:

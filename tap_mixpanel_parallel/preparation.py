@@ -84,11 +84,11 @@ class Preparation:
             if self._settings.on_malformed_line != "quarantine":
                 raise
         prepared = self._prepare_whole(download, tolerant=True)
-        lines = {error.line for error in prepared.malformed}
+        lines = {malformed.line for malformed in prepared.malformed}
         digest = hashlib.sha256(b"\n".join(sorted(lines))).digest()
         if digest != task.malformed and self._settings.max_attempts > 1:
             task.malformed = digest
-            raise prepared.malformed[0]
+            raise prepared.malformed[0].error
         self._quarantine(task.window, prepared)
         return prepared
 
@@ -115,7 +115,8 @@ class Preparation:
         written = prepared.path.with_suffix(".quarantine")
         try:
             written.touch(mode=0o600)
-            written.write_bytes(b"".join(error.line + b"\n" for error in prepared.malformed))
+            lines = (malformed.line + b"\n" for malformed in prepared.malformed)
+            written.write_bytes(b"".join(lines))
             written.replace(path)
         except OSError as error:
             written.unlink(missing_ok=True)

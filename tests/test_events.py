@@ -341,7 +341,7 @@ class TestNoEvent:
     def test_it_is_malformed(self, line: bytes) -> None:
         with pytest.raises(MalformedLineError) as caught:
             reader().read(line, 17)
-        assert (caught.value.line_number, caught.value.line) == (17, line)
+        assert caught.value.line_number == 17
         text = str(caught.value)
         assert text.startswith("line 17 is no event (")
         assert text.endswith(line[:200].decode("utf-8", "backslashreplace"))

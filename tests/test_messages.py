@@ -26,6 +26,7 @@ from tap_mixpanel_parallel.exceptions import (
     MalformedLineError,
     SpoolError,
     TerminatedError,
+    ThreadError,
 )
 from tap_mixpanel_parallel.messages import Prepared, fast_encoder, prepare, read_blocks
 from tests.strategies import FRAGMENTS
@@ -46,6 +47,11 @@ def line(number: int = 0, text: str = "x") -> bytes:
 LINES = [line(n, f"text {n} é🎉") for n in range(20)]
 BODY = b"".join(each + b"\n" for each in LINES)
 GZIP = gzip.compress(BODY, mtime=0)
+
+
+def refuse(_: threading.Thread) -> None:
+    """As Python does where the system lets no thread start."""
+    raise RuntimeError("can't start new thread")
 
 
 @pytest.fixture
@@ -307,6 +313,19 @@ class TestAhead:
             turn(tmp_path, compressed[: -9 if bad == "cut" else None], compressed=True)
         assert self.threads() == []
 
+    def test_what_comes_before_damage_is_read_first(self, tmp_path: Path) -> None:
+        """It may tell why: Mixpanel writes an error into the export, and ends."""
+        body = BODY + b'{"error":"query timed out"}\n' + BODY * 10
+        with pytest.raises(IncompleteExportError, match=r"ended the export with an error.*timed"):
+            turn(tmp_path, gzip.compress(body)[:-9], compressed=True)
+
+    def test_no_further_thread_can_start(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(ThreadError, match="can't start new thread; lower workers, or raise"):
+            turn(tmp_path, GZIP, compressed=True)
+
     def test_whoever_stops_in_the_midst_leaves_no_thread(self, tmp_path: Path) -> None:
         checks = 0
 
@@ -338,14 +357,14 @@ class TestMalformed:
         body = b"\n".join([*LINES[:position], odd, *LINES[position:]]) + b"\n"
         with pytest.raises(MalformedLineError) as caught:
             turn(tmp_path, body)
-        assert (caught.value.line_number, caught.value.line) == (position + 1, odd)
+        assert caught.value.line_number == position + 1
 
     @pytest.mark.parametrize("odd", [b"x", line(1, "caf\\u00e9").replace(b"\\u00e9", b"\xe9")])
     def test_tolerated(self, tmp_path: Path, odd: bytes) -> None:
         body = b"\n".join([b"y", *LINES[:10], odd, *LINES[10:]]) + b"\n"
         prepared = turn(tmp_path, body, tolerant=True)
         assert prepared.events == 20
-        assert [(e.line_number, e.line) for e in prepared.malformed] == [(1, b"y"), (12, odd)]
+        assert [(m.error.line_number, m.line) for m in prepared.malformed] == [(1, b"y"), (12, odd)]
         assert [found["time"] for found in properties(prepared)] == list(range(20))
 
     @pytest.mark.parametrize("end", [b"", b"\n", b"\n\n \n"])
@@ -362,7 +381,7 @@ class TestMalformed:
         prepared = turn(tmp_path, body, tolerant=True)
         assert [found["text"] for found in properties(prepared)] == ["text 0 é🎉", "\ufffd"]
         assert len(prepared.malformed) == 1
-        assert "not UTF-8" in str(prepared.malformed[0])
+        assert "not UTF-8" in str(prepared.malformed[0].error)
 
     @pytest.mark.parametrize("tolerant", [False, True])
     @pytest.mark.parametrize("size", [1, 5, len(LINES[-1]) // 2, len(LINES[-1]) - 1])
@@ -391,9 +410,10 @@ class TestMalformed:
 
     def test_what_is_kept_of_them_is_little(self, tmp_path: Path) -> None:
         """No frames, which hold whole blocks of lines."""
-        first, second = turn(tmp_path, b"x\ny\n" + BODY, tolerant=True).malformed
-        assert first.__traceback__ is second.__traceback__ is None
-        assert first.__context__ is second.__context__ is None
+        malformed = turn(tmp_path, b"x\ny\n" + BODY, tolerant=True).malformed
+        errors = [each.error for each in malformed]
+        assert [error.__traceback__ for error in errors] == [None, None]
+        assert [error.__context__ for error in errors] == [None, None]
 
 
 class TestDuplicates:
