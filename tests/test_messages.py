@@ -313,8 +313,12 @@ class TestAhead:
             turn(tmp_path, compressed[: -9 if bad == "cut" else None], compressed=True)
         assert self.threads() == []
 
-    def test_what_comes_before_damage_is_read_first(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("piece", [500, 2000])
+    def test_what_comes_before_damage_is_read_first(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
+    ) -> None:
         """It may tell why: Mixpanel writes an error into the export, and ends."""
+        monkeypatch.setattr(messages, "_PIECE", piece)
         body = BODY + b'{"error":"query timed out"}\n' + BODY * 10
         with pytest.raises(IncompleteExportError, match=r"ended the export with an error.*timed"):
             turn(tmp_path, gzip.compress(body)[:-9], compressed=True)
