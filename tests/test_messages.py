@@ -313,7 +313,7 @@ class TestAhead:
             turn(tmp_path, compressed[: -9 if bad == "cut" else None], compressed=True)
         assert self.threads() == []
 
-    @pytest.mark.parametrize("piece", [500, 2000])
+    @pytest.mark.parametrize("piece", [700, 3000])
     def test_what_comes_before_damage_is_read_first(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
     ) -> None:
