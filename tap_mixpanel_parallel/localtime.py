@@ -58,12 +58,12 @@ class LocalTime:
 
         A wall time that occurs twice, as clocks go back, is taken for the first.
         """
-        seconds = time_ms // 1000
-        minute = self._minutes.get(seconds // 60)
+        minute = self._minutes.get(time_ms // _MINUTE_MS)
         if minute is None:
-            self._learn(seconds // 3600)
+            self._learn(time_ms // _HOUR_MS)
             return format_utc(time_ms - self._offset_ms(time_ms))
-        return f"{minute}{_SECONDS[seconds % 60]}{_MILLISECONDS[time_ms % 1000]}"
+        rest = time_ms % _MINUTE_MS
+        return f"{minute}{_SECONDS[rest // 1000]}{_MILLISECONDS[rest % 1000]}"
 
     def _learn(self, hour: int) -> None:
         """Remember the minutes of an hour, if they are whole minutes in UTC as well."""
