@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import pytest
 
-from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox
+from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox, Shaping
 from tests.reference import ROOT, assert_same, lines_of, rows_of, run, table
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def test_meltano_loads_every_event(
 ) -> None:
     pipeline = MeltanoRun(meltano_project, f"whole-{parallel}-{properties_format}")
     settings = tap_environment(sandbox, parallel=parallel, properties_format=properties_format)
+    sandbox.shaping = Shaping(first_byte_seconds=0.5)  # so that requests overlap, if any do
 
     done = pipeline(settings)
 

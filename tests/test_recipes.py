@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox
+from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox, Shaping
 from tap_mixpanel_parallel.windows import Window, merge
 from tests.reference import BIN, ROOT, Row, assert_same, lines_of, rows_of, run, table
 
@@ -108,7 +108,9 @@ def warehouse(meltano_project: Path) -> Iterator[Warehouse]:
             copied = run("bash", "-ec", copy, cwd=meltano_project)
             assert copied.returncode == 0, copied.stderr
             env.write_text(filled_in(env.read_text(), sandbox))
+            sandbox.shaping = Shaping(first_byte_seconds=0.5)  # so that requests overlap
             done = run("bash", "-ec", "\n".join(rest), cwd=meltano_project)
+            sandbox.shaping = Shaping()
             yield Warehouse(meltano_project, sandbox, done)
     finally:
         manifest.write_text(original)
