@@ -27,6 +27,7 @@ from tap_mixpanel_parallel.exceptions import (
     SpoolError,
     TerminatedError,
     ThreadError,
+    quote_line,
 )
 from tap_mixpanel_parallel.messages import Prepared, fast_encoder, prepare, read_blocks
 from tests.strategies import FRAGMENTS
@@ -362,6 +363,7 @@ class TestMalformed:
         with pytest.raises(MalformedLineError) as caught:
             turn(tmp_path, body)
         assert caught.value.line_number == position + 1
+        assert str(caught.value).endswith(quote_line(odd))
 
     @pytest.mark.parametrize("odd", [b"x", line(1, "caf\\u00e9").replace(b"\\u00e9", b"\xe9")])
     def test_tolerated(self, tmp_path: Path, odd: bytes) -> None:

@@ -231,6 +231,8 @@ class Listener:
                     self.received += secured.recv(65536)
 
 
+# No package that is installed for the tests makes certificates, and a key of its own does not
+# belong into a repository. Where openssl is missing, test_client still checks what is said.
 NEEDS_OPENSSL: Final = pytest.mark.skipif(
     shutil.which("openssl") is None, reason="makes a certificate with openssl"
 )
