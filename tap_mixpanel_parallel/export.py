@@ -127,14 +127,6 @@ class Export:
         )
         with self._fetch(windows, client, spool) as fetcher, watch(fetcher, reporter):
             self._drive(fetcher)
-        completed = self.state.complete(
-            wanted=self._settings.wanted,
-            today=self._settings.today,
-            lookback_days=self._settings.lookback_days,
-        )
-        if completed != self.state:
-            self.state = completed
-            self._emitter.checkpoint(completed)
         return reporter.finish()
 
     def sample(self, client: ExportClient, spool: Spool, *, limit: int) -> None:
@@ -253,7 +245,11 @@ class Export:
 
     def _settle(self, window: PreparedWindow) -> None:
         """A window is emitted: checkpoint it."""
-        self.state = self.state.finish(window.task.window, today=self._settings.today)
+        self.state = self.state.finish(
+            window.task.window,
+            today=self._settings.today,
+            lookback_days=self._settings.lookback_days,
+        )
         self._emitter.checkpoint(self.state)
         self._end(
             self._result(

@@ -67,18 +67,19 @@ class Settings:
 
     @property
     def selection(self) -> dict[str, Any]:
-        """What decides which events a day holds, where it is not the default."""
+        """The settings that decide which events a day holds; None is the default.
+
+        Each is there, so that a state that is merged into an older one replaces all of it.
+        """
         is_synthetic = self.region == SANDBOX and self.api_url is None
-        chosen = {
+        zone = self.project_timezone.key
+        return {
             "region": SANDBOX if is_synthetic else None,
             "project_id": self.project_id,
             "events": sorted(self.events) or None,
             "where": self.where,
-            "project_timezone": None
-            if self.project_timezone.key == "UTC"
-            else self.project_timezone.key,
+            "project_timezone": None if zone == "UTC" else zone,
         }
-        return {name: value for name, value in chosen.items() if value is not None}
 
     def plan(self, days: Iterable[Window], longest: int | None = None) -> list[Window]:
         """Cut days into windows.

@@ -7,27 +7,37 @@ The bookmark of the stream `events`:
      "partitions": [{"context": {"from_date": "2025-02-05", "to_date": "2025-02-11"},
                      "status": "failed", "attempts": 5, "error": "HTTP 500 …",
                      "failed_at": "2025-04-01T02:03:04Z"}],
-     "refreshed_on": "2025-04-01",
-     "selection": {"events": ["Sign Up"]}}
+     "unsettled": [["2025-03-27", "2025-03-30", "2025-04-01"]],
+     "selection": {"region": null, "project_id": "1234", "events": ["Sign Up"],
+                   "where": null, "project_timezone": null}}
 
-`loaded` alone decides what is left to do. `partitions` are the windows that failed, for
-people. `refreshed_on` is the day of the last run that went through all of its windows:
-the look-back counts from there, so a schedule that paused still reads late events.
-`selection` is what the days were loaded with, where that is not the default.
+`loaded` and `unsettled` decide what is left to do. A day is settled once it was read at
+least `lookback_days` after its end. `unsettled` holds the loaded days that are not, with
+the day on which they were last read. `partitions` are the windows that failed, for people.
+`selection` holds the settings that decide which events a day has.
+
+Meltano merges a new state into the saved one, key by key. So every key is written each
+time, and a setting that is not set is null: a key that is left out would keep its old value.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
-from typing import Any, Final
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Final
 
 from tap_mixpanel_parallel.exceptions import StateError
-from tap_mixpanel_parallel.windows import Window, intersect, merge, subtract
+from tap_mixpanel_parallel.windows import EARLIEST_DAY, Window, intersect, merge, subtract
 
-_EARLIEST_YEAR: Final = 20
-"""Leaves room for the longest look-back before it."""
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_DAY: Final = timedelta(days=1)
+_EVER: Final = date.max.toordinal()
+_NUMBER: Final = re.compile(r"\d[\d.,]*")
 
 Bookmark = dict[str, Any]
 """One stream's part of a Singer state."""
@@ -56,67 +66,95 @@ class FailedWindow:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """Loaded days that may still get late events.
+
+    Attributes:
+        window: The days.
+        read_on: The project's day on which they were last read.
+    """
+
+    window: Window
+    read_on: date
+
+    def unsettled(self, lookback_days: int) -> tuple[Window, ...]:
+        """The days that were read less than `lookback_days` after their end."""
+        # A day is over as the next one begins, and settled `lookback_days` after that.
+        first = _days_before(self.read_on, lookback_days)
+        if self.window.last < first:
+            return ()
+        return (Window(max(self.window.first, first), self.window.last),)
+
+
+@dataclass(frozen=True, slots=True)
 class ExportState:
     """What one stream has loaded, and what has failed.
 
     Attributes:
         loaded: The days whose events are all emitted; disjoint and sorted.
         failed: The windows that failed and are not loaded since; disjoint and sorted.
-        refreshed_on: The day of the last run that went through all of its windows.
-        selection: The settings that the loaded days depend on, where not the default;
-            None where it is not known.
+        unsettled: The loaded days that may still get late events; disjoint and sorted.
+        selection: The settings that the loaded days depend on; None where it is not known.
     """
 
     loaded: tuple[Window, ...] = ()
     failed: tuple[FailedWindow, ...] = ()
-    refreshed_on: date | None = None
+    unsettled: tuple[Reading, ...] = ()
     selection: Mapping[str, Any] | None = field(default=None)
 
-    def finish(self, window: Window, *, today: date) -> ExportState:
+    def finish(self, window: Window, *, today: date, lookback_days: int) -> ExportState:
         """The state once all of a window is emitted.
 
         Args:
             window: The window.
-            today: The project's current day; it is never marked, since it goes on.
+            today: The project's day on which the run began. It is never marked as loaded,
+                since it goes on.
+            lookback_days: For how many days after its end a day can get late events.
         """
-        last = min(window.last, today - timedelta(days=1))
-        settled = [Window(window.first, last)] if window.first <= last else []
+        past = intersect([window], _back_from(today, _EVER))
+        readings = [
+            *_reread(self.unsettled, window),
+            *(Reading(part, today) for part in past),
+        ]
         return replace(
             self,
-            loaded=merge([*self.loaded, *settled]),
+            loaded=merge([*self.loaded, *past]),
             failed=_without(self.failed, window),
+            unsettled=_join_readings(
+                Reading(part, reading.read_on)
+                for reading in readings
+                for part in reading.unsettled(lookback_days)
+            ),
         )
 
     def fail(self, failure: FailedWindow) -> ExportState:
         """The state once a window has failed; none of its days counts as loaded."""
         others = _without(self.failed, failure.window)
         return replace(
+            self.forget(failure.window),
+            failed=_join_failures(sorted([*others, failure], key=lambda f: f.window)),
+        )
+
+    def forget(self, window: Window) -> ExportState:
+        """The state as if the days of a window had never been loaded."""
+        return replace(
             self,
-            loaded=subtract(self.loaded, [failure.window]),
-            failed=tuple(sorted([*others, failure], key=lambda f: f.window)),
+            loaded=subtract(self.loaded, [window]),
+            unsettled=_reread(self.unsettled, window),
         )
 
-    def complete(self, *, wanted: Window, today: date, lookback_days: int) -> ExportState:
-        """The state once a run has gone through all of its windows.
+    def to_reread(self, *, today: date, lookback_days: int) -> tuple[Window, ...]:
+        """The loaded days that a run reads again, since they are not settled.
 
-        Late events count as read only if the run was to read every loaded day that can
-        still get some.
+        Args:
+            today: The project's current day.
+            lookback_days: For how many days after its end a day can get late events.
         """
-        unread = subtract(
-            intersect(self.loaded, self.lookback(today=today, lookback_days=lookback_days)),
-            [wanted],
+        earlier = (
+            part for reading in self.unsettled for part in reading.unsettled(lookback_days)
         )
-        return self if unread else replace(self, refreshed_on=today)
-
-    def lookback(self, *, today: date, lookback_days: int) -> tuple[Window, ...]:
-        """The days before today that are read again for late events.
-
-        They reach back from the last complete run if that is longer ago than today.
-        """
-        if lookback_days == 0 or today == date.min:
-            return ()
-        base = min(today, self.refreshed_on or today)
-        return (Window(base - timedelta(days=lookback_days), today - timedelta(days=1)),)
+        # The last days are not settled whatever the state says: `lookback_days` may have grown.
+        return intersect(self.loaded, [*earlier, *_back_from(today, lookback_days)])
 
     def remaining(
         self, wanted: Window, *, today: date, lookback_days: int, replay: Window | None = None
@@ -126,21 +164,21 @@ class ExportState:
         Args:
             wanted: The days that are to be loaded.
             today: The project's current day.
-            lookback_days: Days before today to read again for late events.
+            lookback_days: For how many days after its end a day can get late events.
             replay: Days to read again, wanted or not.
         """
-        lookback = self.lookback(today=today, lookback_days=lookback_days)
+        again = self.to_reread(today=today, lookback_days=lookback_days)
         return merge(
             [
                 *subtract([wanted], self.loaded),
-                *intersect([wanted], lookback),
+                *intersect([wanted], again),
                 *([replay] if replay else []),
             ]
         )
 
     def to_bookmark(self) -> Bookmark:
         """The Singer bookmark that holds this state."""
-        bookmark: Bookmark = {
+        return {
             "replication_key": "time",
             "loaded": [[str(part.first), str(part.last)] for part in self.loaded],
             "partitions": [
@@ -156,12 +194,12 @@ class ExportState:
                 }
                 for failure in self.failed
             ],
+            "unsettled": [
+                [str(reading.window.first), str(reading.window.last), str(reading.read_on)]
+                for reading in self.unsettled
+            ],
+            "selection": None if self.selection is None else dict(self.selection),
         }
-        if self.refreshed_on is not None:
-            bookmark["refreshed_on"] = str(self.refreshed_on)
-        if self.selection is not None:
-            bookmark["selection"] = dict(self.selection)
-        return bookmark
 
     @classmethod
     def from_bookmark(cls, bookmark: object) -> ExportState:
@@ -182,11 +220,11 @@ class ExportState:
         selection = bookmark.get("selection")
         if selection is not None and not isinstance(selection, Mapping):
             raise _nonsense(f"'selection' is {selection!r}, not an object")
-        refreshed_on = bookmark.get("refreshed_on")
+        loaded = merge(_read_range(item) for item in _items(bookmark, "loaded"))
         return cls(
-            loaded=merge(_read_range(item) for item in _items(bookmark, "loaded")),
+            loaded=loaded,
             failed=_read_failures(_items(bookmark, "partitions")),
-            refreshed_on=None if refreshed_on is None else _read_day(refreshed_on),
+            unsettled=_read_readings(bookmark, loaded),
             selection=selection,
         )
 
@@ -257,6 +295,58 @@ def _without(failed: tuple[FailedWindow, ...], window: Window) -> tuple[FailedWi
     return tuple(left)
 
 
+def _join_failures(failed: Iterable[FailedWindow]) -> tuple[FailedWindow, ...]:
+    """The failures, with neighbours that failed in the same way as one.
+
+    A state follows each window, so a state that grew with each failure would fill a disk.
+    """
+    joined: list[FailedWindow] = []
+    for failure in failed:
+        before = joined[-1] if joined else failure
+        if before.window.last + _DAY == failure.window.first and _kind(before) == _kind(failure):
+            latest = max(before, failure, key=lambda f: f.failed_at)
+            window = Window(before.window.first, failure.window.last)
+            joined[-1] = replace(latest, window=window)
+        else:
+            joined.append(failure)
+    return tuple(joined)
+
+
+def _kind(failure: FailedWindow) -> str:
+    """The failure's reason without what differs between windows: lines, sizes, times."""
+    return _NUMBER.sub("#", failure.error)
+
+
+def _days_before(day: date, days: int) -> date:
+    return date.fromordinal(max(day.toordinal() - days, 1))
+
+
+def _back_from(day: date, lookback_days: int) -> tuple[Window, ...]:
+    """The days before `day` that can still get late events on it."""
+    first = _days_before(day, lookback_days)
+    return (Window(first, day - _DAY),) if first < day else ()
+
+
+def _reread(unsettled: Iterable[Reading], window: Window) -> tuple[Reading, ...]:
+    """The readings less the days of a window."""
+    return tuple(
+        Reading(part, reading.read_on)
+        for reading in unsettled
+        for part in subtract([reading.window], [window])
+    )
+
+
+def _join_readings(readings: Iterable[Reading]) -> tuple[Reading, ...]:
+    """The readings, with neighbours of the same day as one."""
+    by_day = sorted(readings, key=lambda reading: reading.read_on)
+    joined = [
+        Reading(window, read_on)
+        for read_on, group in groupby(by_day, key=lambda reading: reading.read_on)
+        for window in merge(reading.window for reading in group)
+    ]
+    return tuple(sorted(joined, key=lambda reading: reading.window))
+
+
 def _shown(name: str, value: object) -> str:
     """A value of the selection, which holds no defaults."""
     if value is not None:
@@ -280,8 +370,8 @@ def _read_day(value: object) -> date:
         day = date.fromisoformat(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         raise _nonsense(f"{value!r} is no date (yyyy-mm-dd)") from None
-    if not _EARLIEST_YEAR <= day.year < date.max.year:
-        raise _nonsense(f"{value!r} is at an end of the calendar")
+    if not EARLIEST_DAY <= day < date.max:
+        raise _nonsense(f"{value!r} is not between {EARLIEST_DAY} and the end of the calendar")
     return day
 
 
@@ -292,6 +382,24 @@ def _read_range(item: object) -> Window:
     if last < first:
         raise _nonsense(f"the range {first}..{last} ends before it starts")
     return Window(first, last)
+
+
+def _read_readings(
+    bookmark: Mapping[Any, Any], loaded: tuple[Window, ...]
+) -> tuple[Reading, ...]:
+    """When the unsettled days were last read."""
+    if "unsettled" not in bookmark and loaded:
+        # A state of an early version: its days were all read by `refreshed_on`, or else the
+        # last of them was read on the day after it at the earliest.
+        last = _read_day(bookmark.get("refreshed_on") or str(loaded[-1].last + _DAY))
+        return tuple(Reading(window, last) for window in loaded)
+    readings: tuple[Reading, ...] = ()
+    for item in _items(bookmark, "unsettled"):
+        if not isinstance(item, (list, tuple)) or len(item) != 3:  # noqa: PLR2004
+            raise _nonsense(f"{item!r} is not a range of days with its day [first, last, read_on]")
+        window = _read_range(item[:2])
+        readings = (*_reread(readings, window), Reading(window, _read_day(item[2])))
+    return _join_readings(readings)
 
 
 def _read_failures(items: list[Any]) -> tuple[FailedWindow, ...]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tap_mixpanel_parallel.state import ExportState
 
 _LOADED: Final = "█"
+_UNSETTLED: Final = "▒"
 _FAILED: Final = "✗"
 _MISSING: Final = "·"
 
@@ -61,7 +62,10 @@ class Status:
                 for failure in self.state.failed
             ],
             "missing": [_range(window) for window in self.missing],
-            "refreshed_on": str(self.state.refreshed_on) if self.state.refreshed_on else None,
+            "unsettled": [
+                _range(reading.window) | {"read_on": str(reading.read_on)}
+                for reading in self.state.unsettled
+            ],
             "selection": dict(self.state.selection) if self.state.selection else {},
         }
 
@@ -70,18 +74,22 @@ class Status:
         if self.span is None:
             return "nothing is loaded, nothing has failed"
         loaded, failed = self.state.loaded, [failure.window for failure in self.state.failed]
+        unsettled = [reading.window for reading in self.state.unsettled]
         counts = (
             f"{counted(count_days(loaded), 'day')} loaded, {count_days(failed):,} failed, "
             f"{count_days(self.missing):,} missing between {self.span.first} and {self.span.last}"
         )
         lines = [counts, f"{'':9}{''.join(str(day % 10) for day in range(1, 32))}"]
-        marks = _marks(loaded, _LOADED) | _marks(failed, _FAILED)
+        marks = (
+            _marks(loaded, _LOADED) | _marks(unsettled, _UNSETTLED) | _marks(failed, _FAILED)
+        )
         for month in _months(self.span):
             days = monthrange(month.year, month.month)[1]
             cells = (month.replace(day=number) for number in range(1, days + 1))
             row = "".join(marks.get(day, _MISSING if day in self.span else " ") for day in cells)
             lines.append(f"{month:%Y-%m}  {row}".rstrip())
-        lines.append(f"{_LOADED} loaded  {_FAILED} failed  {_MISSING} missing")
+        again = f"{_UNSETTLED} loaded, read again for late events  " if unsettled else ""
+        lines.append(f"{_LOADED} loaded  {again}{_FAILED} failed  {_MISSING} missing")
         lines.extend(
             f"failed: {failure.window} after {counted(failure.attempts, 'attempt')}, "
             f"{failure.failed_at}: {failure.error}"

@@ -120,14 +120,18 @@ class EventsStream(Stream):
             else "the SDK's record path serves: a stream map, flattening or a selection "
             "changes records"
         )
+        known = self._mixpanel.state.get("bookmarks", {}).get(self.name)
+        state = self.begin()
         export = Export(
             settings,
-            self.saved_state(),
+            state,
             self,
             clock=self._mixpanel.clock,
             logger=self.logger,
         )
         self._write_schema_message()
+        if state.to_bookmark() != known:
+            self.checkpoint(state)
         self._export = export
         with ExitStack() as stack:
             stack.callback(self._end)
@@ -155,6 +159,22 @@ class EventsStream(Stream):
                     self._mixpanel.writer.write_last(StateMessage(value=self._mixpanel.state))
                 raise
         self._judge(settings, self.result)
+
+    def begin(self) -> ExportState:
+        """The state that a run starts from, as the run's first STATE has to tell it.
+
+        A loader may report the first STATE of a run and no later one. So it is whole, which
+        replaces all of a state of other settings, and days that are read again on request
+        count as not loaded until they are.
+
+        Raises:
+            StateError: If the saved state does not fit the settings.
+        """
+        state = self.saved_state()
+        if (replay := self._mixpanel.settings.replay) is not None:
+            state = state.forget(replay)
+        self._keep(state)
+        return state
 
     def saved_state(self) -> ExportState:
         """What earlier runs have loaded.
@@ -197,13 +217,16 @@ class EventsStream(Stream):
 
     def checkpoint(self, state: ExportState) -> None:
         """Pass on the state: what was emitted before is what it says."""
-        self._mixpanel.state.setdefault("bookmarks", {})[self.name] = state.to_bookmark()
+        self._keep(state)
         # Not through the SDK's state writer: it keeps a state that repeats to itself.
         self._mixpanel.writer.write_message(StateMessage(value=self._mixpanel.state))
 
     def check(self) -> None:
         """Raise if the run should end: by a signal, or since nobody reads."""
         self._mixpanel.writer.check()
+
+    def _keep(self, state: ExportState) -> None:
+        self._mixpanel.state.setdefault("bookmarks", {})[self.name] = state.to_bookmark()
 
     def _on_batch_complete(self, progress: BatchProgress) -> None:
         """Measure the window as the SDK measures streams, and tell the caller."""

@@ -130,10 +130,20 @@ class TapMixpanelParallel(Tap):
             TapError: If the run can't go on.
         """
         try:
-            self.sync_all()
+            self.run_sync()
         except ExportFailedError as error:
             return error.result
         return self.events.result or ParallelFetchResult((), 0.0)
+
+    def run_sync(self) -> None:
+        """Emit everything that is left to do.
+
+        Raises:
+            TapError: If the run can't go on, or if windows failed.
+        """
+        if self.state and self.events.selected:
+            self.events.begin()  # the SDK's first message is the state
+        self.sync_all()
 
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
         """Check everything that was set, and name every problem at once."""
@@ -216,7 +226,7 @@ class TapMixpanelParallel(Tap):
                 print_report(plan, as_json=as_json)
             else:
                 gc.freeze()  # what is imported stays: no collection need look at it again
-                tap.sync_all()
+                tap.run_sync()
 
     @classmethod
     def cb_config(

@@ -6,12 +6,15 @@ import heapq
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _DAY = timedelta(days=1)
+
+EARLIEST_DAY: Final = date(1970, 1, 1)
+"""No event is older: Mixpanel takes none from before 1971 (Mixpanel docs, Import Events)."""
 
 
 @dataclass(frozen=True, order=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 from collections import Counter
@@ -378,18 +379,31 @@ class TestLateEvents:
         )
         assert pipeline.run_on(noon("2025-01-31")).read == ["2025-01-25..2025-01-31"]
 
-    def test_the_pause_counts_from_the_last_run_that_went_through(self, pipeline: Pipeline) -> None:
+    def test_after_a_run_that_broke_every_day_is_read_until_it_is_settled(
+        self, pipeline: Pipeline
+    ) -> None:
         pipeline.settings["window_days"] = 1
         pipeline.run()
-        refreshed = pipeline.bookmark["refreshed_on"]
         pipeline.clock.moment = noon("2025-01-30")
-        pipeline.sandbox.faults = [Fault(Status(403), after=8)]
+        pipeline.sandbox.faults = [Fault(Status(403), after=3)]
         with pytest.raises(RefusedError, match="403"):
             pipeline.run()
-        assert pipeline.loaded == ["2025-01-01..2025-01-22"]
-        assert pipeline.bookmark["refreshed_on"] == refreshed == "2025-01-20"
+        assert pipeline.loaded == ["2025-01-01..2025-01-19"]
+        assert pipeline.bookmark["unsettled"] == [["2025-01-18", "2025-01-19", "2025-01-20"]]
         pipeline.sandbox.faults = []
-        assert pipeline.run().read == ["2025-01-15..2025-01-30"]
+        assert pipeline.run().read == ["2025-01-18..2025-01-30"]
+
+    @pytest.mark.parametrize("whole", [True, False], ids=["whole", "broken"])
+    def test_a_first_run_that_broke_loses_none(self, pipeline: Pipeline, whole: bool) -> None:
+        pipeline.settings["window_days"] = 1
+        pipeline.sandbox.faults = [] if whole else [Fault(Status(403), after=19)]
+        with contextlib.nullcontext() if whole else pytest.raises(RefusedError):
+            pipeline.run()
+        assert pipeline.loaded == ["2025-01-01..2025-01-19"]
+        pipeline.sandbox.faults = []
+        pipeline.run_on(noon("2025-01-31"))
+        now = expected(pipeline, "2025-01-01", "2025-01-31")
+        assert _identities(now) <= _identities(pipeline.rows)
 
 
 class TestMergedUsers:

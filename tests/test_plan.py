@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tap_mixpanel_parallel.config_schema import CONFIG_SCHEMA
 from tap_mixpanel_parallel.plan import Plan, make_plan
 from tap_mixpanel_parallel.settings import Settings
-from tap_mixpanel_parallel.state import ExportState, FailedWindow
+from tap_mixpanel_parallel.state import ExportState, FailedWindow, Reading
 from tap_mixpanel_parallel.windows import Window, count_days, plan_windows
 from tests.reference import run
 from tests.strategies import DAYS, RANGES, days_of, windows
@@ -30,14 +30,14 @@ LONG_AFTER = date(2026, 1, 1)
 def plan(
     *loaded: str,
     failed: tuple[str, ...] = (),
-    refreshed_on: date | None = None,
+    read_on: date | None = None,
     today: date = TODAY,
     **config: Any,
 ) -> Plan:
     state = ExportState(
         loaded=tuple(map(window, loaded)),
         failed=tuple(FailedWindow(window(text), 5, "HTTP 500", "") for text in failed),
-        refreshed_on=refreshed_on,
+        unsettled=tuple(Reading(window(text), read_on) for text in loaded if read_on),
     )
     return make_plan(settings(today, **config), state)
 
@@ -77,7 +77,7 @@ class TestReasons:
                 id="no look-back",
             ),
             pytest.param(
-                plan("03-01..03-20", refreshed_on=date(2025, 3, 21), window_days=31),
+                plan("03-01..03-20", read_on=date(2025, 3, 21), window_days=31),
                 ["03-16..03-31 new, look-back"],
                 id="after a pause",
             ),
@@ -138,7 +138,7 @@ class TestReasons:
         today = max(today, wanted.first, replay.last if replay else wanted.first)
         state = ExportState()
         for days in loaded:
-            state = state.finish(days, today=today)
+            state = state.finish(days, today=today, lookback_days=lookback_days)
         for days in failed:
             state = state.fail(FailedWindow(days, 5, "HTTP 500", ""))
         checked = settings(
@@ -358,6 +358,7 @@ def folder(tmp_path: Path, nowhere: str) -> Path:
         "bookmarks": {
             "events": {
                 "loaded": [["2025-03-01", "2025-03-03"], ["2025-03-05", "2025-03-08"]],
+                "unsettled": [],
                 "partitions": [],
             }
         }

@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tap_mixpanel_parallel.exceptions import StateError
-from tap_mixpanel_parallel.state import ExportState, FailedWindow, check_fits, read_state
+from tap_mixpanel_parallel.state import (
+    ExportState,
+    FailedWindow,
+    Reading,
+    check_fits,
+    read_state,
+)
 from tap_mixpanel_parallel.windows import Window, merge
 from tests.strategies import DAYS, RANGES, TEXT, days_of, windows
 
@@ -35,12 +41,28 @@ def failure(days: Window, error: str = "HTTP 500") -> FailedWindow:
 def replay(steps: Sequence[tuple[bool, Window]], today: date) -> ExportState:
     state = ExportState()
     for finished, days in steps:
-        state = state.finish(days, today=today) if finished else state.fail(failure(days))
+        state = finish(state, days, today) if finished else state.fail(failure(days))
     return state
 
 
+def finish(
+    state: ExportState, days: Window, today: date = TODAY, lookback_days: int = 5
+) -> ExportState:
+    return state.finish(days, today=today, lookback_days=lookback_days)
+
+
+def reading(text: str, read_on: str) -> Reading:
+    return Reading(window(text), window(read_on).first)
+
+
 def bookmark(**replaced: Any) -> dict[str, Any]:
-    return {"replication_key": "time", "loaded": [], "partitions": []} | replaced
+    return {
+        "replication_key": "time",
+        "loaded": [],
+        "partitions": [],
+        "unsettled": [],
+        "selection": None,
+    } | replaced
 
 
 def partition(**replaced: Any) -> dict[str, Any]:
@@ -68,49 +90,50 @@ class TestRun:
         assert sum(map(len, broken)) == len(failed)
         assert broken == sorted(broken)
 
-    @given(STEPS, windows(90), DAYS, st.integers(0, 20), st.none() | DAYS, st.none() | windows())
+    @given(STEPS, windows(90), DAYS, st.integers(0, 20), st.none() | windows())
     def test_remaining(
         self,
         steps: list[tuple[bool, Window]],
         wanted: Window,
         today: date,
         lookback_days: int,
-        refreshed_on: date | None,
         replay_days: Window | None,
     ) -> None:
-        run = replay(steps, today)
-        state = ExportState(run.loaded, run.failed, refreshed_on)
-        first = min(today, refreshed_on or today) - timedelta(days=lookback_days)
+        state = replay(steps, today)
+        loaded = days_of(state.loaded)
         again = {
-            first + timedelta(days=n) for n in range((today - first).days) if lookback_days > 0
-        }
+            day
+            for item in state.unsettled
+            for day in item.window.days()
+            if (item.read_on - day).days <= lookback_days
+        } | {day for day in loaded if 1 <= (today - day).days <= lookback_days}
         remaining = state.remaining(
             wanted, today=today, lookback_days=lookback_days, replay=replay_days
         )
         assert days_of(remaining) == {
-            day for day in wanted.days() if day not in days_of(state.loaded) or day in again
+            day for day in wanted.days() if day not in loaded or day in again
         } | days_of([replay_days] if replay_days else [])
         assert remaining == merge(remaining)
 
     def test_today_is_never_loaded(self) -> None:
-        state = ExportState().finish(window("03-30..04-02"), today=TODAY)
+        state = finish(ExportState(), window("03-30..04-02"))
         assert state.loaded == (window("03-30"),)
-        assert state.finish(window("03-31"), today=TODAY).loaded == state.loaded
+        assert finish(state, window("03-31")).loaded == state.loaded
 
     def test_a_failed_window_leaves_as_its_days_are_loaded(self) -> None:
         state = ExportState().fail(failure(window("02-01..02-10")))
-        state = state.finish(window("02-04..02-05"), today=TODAY)
+        state = finish(state, window("02-04..02-05"))
         assert [item.window for item in state.failed] == [
             window("02-01..02-03"),
             window("02-06..02-10"),
         ]
         assert {item.attempts for item in state.failed} == {5}
-        state = state.finish(window("01-01..02-28"), today=TODAY)
+        state = finish(state, window("01-01..02-28"))
         assert state.failed == ()
 
     def test_a_failed_window_leaves_as_today(self) -> None:
         state = ExportState().fail(failure(window("03-31")))
-        assert state.finish(window("03-31"), today=TODAY).failed == ()
+        assert finish(state, window("03-31")).failed == ()
 
     def test_a_failed_reread_is_not_loaded_any_more(self) -> None:
         state = ExportState(loaded=(window("01-01..03-30"),))
@@ -130,83 +153,122 @@ class TestRun:
         ]
 
 
-class TestLookback:
+class TestNeighbours:
+    def test_failures_of_one_kind_are_one(self) -> None:
+        state = ExportState()
+        for text, error in [
+            ("02-01..02-03", "line 7 is bad"),
+            ("02-07..02-09", "line 12 is bad"),
+            ("02-10..02-12", "HTTP 500"),
+            ("02-04..02-06", "line 1,300 is bad"),
+        ]:
+            state = state.fail(failure(window(text), error))
+        assert [(item.window, item.error[:4]) for item in state.failed] == [
+            (window("02-01..02-09"), "line"),
+            (window("02-10..02-12"), "HTTP"),
+        ]
+
+    def test_a_state_stays_small_however_many_windows_fail(self) -> None:
+        state, written = ExportState(), 0
+        for number in range(4000):
+            day = Window(*[date(2010, 1, 1) + timedelta(days=number)] * 2)
+            state = state.fail(failure(day, f"HTTP 500: request {number} failed"))
+            written += len(json.dumps(state.to_bookmark()))
+        assert written < 4000 * 500
+
+
+class TestSettled:
+    LOADED = (Window.parse("2025-01-01", "2025-03-30"),)
+
+    def test_the_last_days_are_not(self) -> None:
+        state = finish(ExportState(), window("01-01..03-31"))
+        assert state.unsettled == (reading("03-26..03-30", "03-31"),)
+
+    def test_a_day_is_once_it_was_read_late_enough(self) -> None:
+        state = finish(ExportState(), window("01-01..03-31"))
+        later = finish(state, window("03-26..03-28"), window("04-02").first)
+        assert later.unsettled == (reading("03-28", "04-02"), reading("03-29..03-30", "03-31"))
+        assert finish(later, window("03-28..03-30"), window("04-05").first).unsettled == ()
+
     @pytest.mark.parametrize(
-        ("refreshed_on", "expected"),
-        [
-            (None, "03-26..03-30"),
-            ("03-31", "03-26..03-30"),
-            ("03-30", "03-25..03-30"),
-            ("03-01", "02-24..03-30"),
-            ("12-24", "03-26..03-30"),
-        ],
-        ids=["never", "today", "yesterday", "after a pause", "a clock that went back"],
+        ("today", "expected"),
+        [("03-31", "03-26..03-31"), ("04-01", "03-26..04-01"), ("04-30", "03-26..04-30")],
+        ids=["the same day", "the next day", "after a pause"],
     )
-    def test_it_reaches_back_to_the_last_complete_run(
-        self, refreshed_on: str | None, expected: str
-    ) -> None:
-        day = None if refreshed_on is None else window(refreshed_on).first
-        state = ExportState(loaded=(window("01-01..03-30"),), refreshed_on=day)
-        assert state.lookback(today=TODAY, lookback_days=5) == (window(expected),)
-        assert state.remaining(window("01-01..03-31"), today=TODAY, lookback_days=5) == merge(
-            [window(expected), window("03-31")]
-        )
+    def test_what_is_not_is_read_again_by_every_run(self, today: str, expected: str) -> None:
+        state = finish(ExportState(), window("01-01..03-31"))
+        on = window(today).first
+        wanted = Window(date(2025, 1, 1), on)
+        assert state.remaining(wanted, today=on, lookback_days=5) == (window(expected),)
 
-    def test_none(self) -> None:
-        state = ExportState(loaded=(window("01-01..03-30"),), refreshed_on=date(2025, 1, 1))
-        assert state.lookback(today=TODAY, lookback_days=0) == ()
-        assert state.remaining(window("01-01..03-30"), today=TODAY, lookback_days=0) == ()
+    def test_whoever_wants_a_longer_look_back_gets_it(self) -> None:
+        state = finish(ExportState(), window("01-01..03-31"), lookback_days=0)
+        assert state.unsettled == ()
+        again = state.to_reread(today=TODAY, lookback_days=20)
+        assert again == (window("03-11..03-30"),)
 
-    def test_it_reads_no_day_that_nobody_wants(self) -> None:
-        state = ExportState(loaded=(window("01-01..03-30"),))
-        assert state.remaining(window("01-01..03-27"), today=TODAY, lookback_days=5) == (
+    def test_without_a_look_back_every_day_is(self) -> None:
+        state = finish(ExportState(), window("01-01..03-31"))
+        assert state.to_reread(today=TODAY, lookback_days=0) == ()
+        assert finish(state, window("01-01"), lookback_days=0).unsettled == ()
+
+    def test_a_day_that_nobody_wants_is_remembered(self) -> None:
+        state = finish(ExportState(), window("01-01..03-31"))
+        later = window("05-01").first
+        assert state.remaining(window("01-01..03-27"), today=later, lookback_days=5) == (
             window("03-26..03-27"),
         )
+        state = finish(state, window("03-26..03-27"), later)
+        assert state.unsettled == (reading("03-28..03-30", "03-31"),)
+
+    def test_a_reread_that_fails_unloads(self) -> None:
+        state = finish(ExportState(), window("01-01..03-31"))
+        state = state.fail(failure(window("03-26..03-28")))
+        assert state.unsettled == (reading("03-29..03-30", "03-31"),)
+        assert state.loaded == (window("01-01..03-25"), window("03-29..03-30"))
+
+    def test_what_is_forgotten_is_neither_loaded_nor_unsettled(self) -> None:
+        state = finish(ExportState(), window("01-01..03-31")).forget(window("03-20..03-28"))
+        assert state.loaded == (window("01-01..03-19"), window("03-29..03-30"))
+        assert state.unsettled == (reading("03-29..03-30", "03-31"),)
 
     @pytest.mark.parametrize(
-        ("wanted", "refreshed"),
+        ("kept", "read_on"),
         [
-            ("01-01..03-31", True),
-            ("03-26..03-30", True),
-            ("03-27..03-31", False),
-            ("01-01..03-29", False),
-            ("01-01..01-31", False),
+            ({}, "03-31"),
+            ({"refreshed_on": "2025-03-29"}, "03-29"),
+            ({"refreshed_on": None}, "03-31"),
         ],
+        ids=["a broken first run", "a whole run", "null"],
     )
-    def test_complete_only_if_every_loaded_day_was_read(self, wanted: str, refreshed: bool) -> None:
-        state = ExportState(loaded=(window("01-01..03-30"),))
-        done = state.complete(wanted=window(wanted), today=TODAY, lookback_days=5)
-        assert done.refreshed_on == (TODAY if refreshed else None)
-        assert done.loaded == state.loaded
-
-    def test_days_that_are_not_loaded_need_no_look_back(self) -> None:
-        state = ExportState(loaded=(window("01-01..03-27"),))
-        done = state.complete(wanted=window("03-26..03-27"), today=TODAY, lookback_days=5)
-        assert done.refreshed_on == TODAY
-
-    def test_after_a_pause_the_whole_pause_has_to_be_wanted(self) -> None:
-        state = ExportState(loaded=(window("01-01..03-30"),), refreshed_on=date(2025, 3, 10))
-        short = state.complete(wanted=window("03-20..03-31"), today=TODAY, lookback_days=5)
-        assert short.refreshed_on == date(2025, 3, 10)
-        whole = state.complete(wanted=window("03-05..03-31"), today=TODAY, lookback_days=5)
-        assert whole.refreshed_on == TODAY
+    def test_a_state_of_an_early_version(self, kept: dict[str, Any], read_on: str) -> None:
+        saved = bookmark(loaded=[["2025-01-01", "2025-03-30"]]) | kept
+        del saved["unsettled"]
+        state = ExportState.from_bookmark(saved)
+        later = window("06-01").first
+        days = Window(window(read_on).first - timedelta(days=5), date(2025, 3, 30))
+        assert state.to_reread(today=later, lookback_days=5) == (days,)
+        settled = finish(state, days, later)
+        assert settled.to_reread(today=later, lookback_days=5) == ()
 
 
 class TestBookmark:
     @given(
         RANGES,
         st.lists(st.tuples(windows(), st.integers(0, 9), TEXT, TEXT), max_size=4),
-        st.none() | DAYS,
+        st.lists(st.tuples(windows(), DAYS), max_size=4),
         st.none() | st.dictionaries(TEXT, TEXT | st.lists(TEXT), max_size=3),
     )
     def test_there_and_back(
         self,
         loaded: list[Window],
         failures: list[tuple[Window, int, str, str]],
-        refreshed_on: date | None,
+        read: list[tuple[Window, date]],
         selection: dict[str, Any] | None,
     ) -> None:
-        state = ExportState(merge(loaded), (), refreshed_on, selection)
+        state = ExportState(merge(loaded), selection=selection)
+        for days, today in read:
+            state = finish(state, days, today)
         for item in failures:
             state = state.fail(FailedWindow(*item))
         saved = state.to_bookmark()
@@ -217,7 +279,7 @@ class TestBookmark:
         state = ExportState(
             loaded=(window("01-01..02-04"), window("02-12..03-30")),
             failed=(failure(window("02-05..02-11")),),
-            refreshed_on=TODAY,
+            unsettled=(reading("03-26..03-30", "03-31"),),
             selection={"events": ["Sign Up"]},
         )
         assert state.to_bookmark() == {
@@ -232,7 +294,7 @@ class TestBookmark:
                     "failed_at": "2025-04-01T02:03:04Z",
                 }
             ],
-            "refreshed_on": "2025-03-31",
+            "unsettled": [["2025-03-26", "2025-03-30", "2025-03-31"]],
             "selection": {"events": ["Sign Up"]},
         }
 
@@ -281,8 +343,10 @@ class TestBookmark:
             (bookmark(partitions=[partition(attempts=None)]), "is no failed window"),
             (bookmark(partitions=[partition(status="done")]), "status is 'done', not 'failed'"),
             (bookmark(selection=[]), r"'selection' is \[\], not an object"),
-            (bookmark(refreshed_on="soon"), "'soon' is no date"),
-            (bookmark(refreshed_on=20250101), "20250101 is no date"),
+            (bookmark(unsettled=None), "'unsettled' is None, not a list"),
+            (bookmark(unsettled=["x"]), "'x' is not a range of days with its day"),
+            (bookmark(unsettled=[["2025-01-01", "2025-01-02"]]), "is not a range of days with"),
+            (bookmark(unsettled=[["2025-01-01", "2025-01-02", "soon"]]), "'soon' is no date"),
         ],
     )
     def test_nonsense(self, saved: object, problem: str) -> None:
@@ -298,9 +362,9 @@ class TestBookmark:
                 * 2
             ),
             bookmark(partitions=[partition(attempts=float("inf"))]),
-            bookmark(loaded=[["2025-01-01", "2025-01-02"]], refreshed_on="0001-01-02"),
+            bookmark(unsettled=[["2025-01-01", "2025-01-02", "0001-01-02"]]),
         ],
-        ids=["loaded", "failed", "attempts", "refreshed_on"],
+        ids=["loaded", "failed", "attempts", "unsettled"],
     )
     def test_nonsense_at_the_ends_of_the_calendar(self, saved: object) -> None:
         with pytest.raises(StateError, match=r"^state: "):
@@ -387,7 +451,7 @@ class TestFits:
             check_fits(state, selection={}, today=TODAY)
 
     def test_nothing_loaded_fits_everything(self) -> None:
-        state = ExportState(selection={"events": ["A"]}, refreshed_on=date(2030, 1, 1))
+        state = ExportState(selection={"events": ["A"]})
         check_fits(state, selection={}, today=TODAY)
 
     @pytest.mark.parametrize("last", ["03-31", "04-01"])

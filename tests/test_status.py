@@ -40,7 +40,7 @@ BOOKMARK = {
             "failed_at": "2025-04-01T02:04:05Z",
         },
     ],
-    "refreshed_on": "2025-03-03",
+    "unsettled": [["2025-02-25", "2025-02-26", "2025-03-02"]],
     "selection": {"project_id": "1234"},
 }
 STATE = {"bookmarks": {"events": BOOKMARK}}
@@ -49,9 +49,9 @@ TEXT = [
     RULER,
     f"2024-12  {' ' * 29}██",
     f"2025-01  {'█' * 31}",
-    f"2025-02  ████✗✗✗·{'█' * 18}··",
+    f"2025-02  ████✗✗✗·{'█' * 16}▒▒··",
     "2025-03  ·✗",
-    LEGEND,
+    "█ loaded  ▒ loaded, read again for late events  ✗ failed  · missing",
     "failed: 2025-02-05..2025-02-07 after 5 attempts, 2025-04-01T02:03:04Z: HTTP 500: oops",
     "failed: 2025-03-02..2025-03-02 after 2 attempts, 2025-04-01T02:04:05Z: HTTP 503",
 ]
@@ -81,7 +81,7 @@ JSON = {
         {"from_date": "2025-02-08", "to_date": "2025-02-08"},
         {"from_date": "2025-02-27", "to_date": "2025-03-01"},
     ],
-    "refreshed_on": "2025-03-03",
+    "unsettled": [{"from_date": "2025-02-25", "to_date": "2025-02-26", "read_on": "2025-03-02"}],
     "selection": {"project_id": "1234"},
 }
 
@@ -124,20 +124,21 @@ class TestCalendar:
     def test_any_state_day_by_day(self, loaded: list[Window], failed: list[Window]) -> None:
         state = ExportState()
         for days in loaded:
-            state = state.finish(days, today=TODAY)
+            state = state.finish(days, today=days.last, lookback_days=3)
         for days in failed:
             state = state.fail(FailedWindow(days, 1, "HTTP 500", ""))
         status = Status.of(state)
 
         done, broken = days_of(state.loaded), days_of(f.window for f in state.failed)
-        shown: dict[str, set[date]] = {mark: set() for mark in "█✗·"}
+        shown: dict[str, set[date]] = {mark: set() for mark in "█▒✗·"}
         for line in status.to_text().splitlines():
             month, _, row = line.partition("  ")
             if len(month) == 7 and month[4] == "-":
                 for number, mark in enumerate(row, 1):
                     if mark != " ":
                         shown[mark].add(date.fromisoformat(f"{month}-{number:02}"))
-        assert (shown["█"], shown["✗"]) == (done, broken)
+        late = days_of(reading.window for reading in state.unsettled)
+        assert (shown["█"], shown["▒"], shown["✗"]) == (done - late, late, broken)
         assert shown["·"] == days_of(status.missing)
         known = done | broken
         span = Window(min(known), max(known)) if known else None
@@ -164,7 +165,7 @@ class TestJson:
             "loaded": [],
             "failed": [],
             "missing": [],
-            "refreshed_on": None,
+            "unsettled": [],
             "selection": {},
         }
 

@@ -108,7 +108,7 @@ def test_today_is_today_there(zone: str, day: date) -> None:
 
         assert pipeline.run_on(change).read == [f"{before - DAY}..{day}"]
         assert pipeline.loaded == [f"{day - 4 * DAY}..{before}"]
-        assert pipeline.bookmark["refreshed_on"] == str(day)
+        assert pipeline.bookmark["unsettled"] == [[str(before), str(before), str(day)]]
 
         first = before - DAY
         expected = rows_of(lines_of(project, first, day, change))
