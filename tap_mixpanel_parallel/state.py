@@ -150,9 +150,7 @@ class ExportState:
             today: The project's current day.
             lookback_days: For how many days after its end a day can get late events.
         """
-        earlier = (
-            part for reading in self.unsettled for part in reading.unsettled(lookback_days)
-        )
+        earlier = (part for reading in self.unsettled for part in reading.unsettled(lookback_days))
         # The last days are not settled whatever the state says: `lookback_days` may have grown.
         return intersect(self.loaded, [*earlier, *_back_from(today, lookback_days)])
 
@@ -384,9 +382,7 @@ def _read_range(item: object) -> Window:
     return Window(first, last)
 
 
-def _read_readings(
-    bookmark: Mapping[Any, Any], loaded: tuple[Window, ...]
-) -> tuple[Reading, ...]:
+def _read_readings(bookmark: Mapping[Any, Any], loaded: tuple[Window, ...]) -> tuple[Reading, ...]:
     """When the unsettled days were last read."""
     if "unsettled" not in bookmark and loaded:
         # A state of an early version: its days were all read by `refreshed_on`, or else the

@@ -80,9 +80,7 @@ class Status:
             f"{count_days(self.missing):,} missing between {self.span.first} and {self.span.last}"
         )
         lines = [counts, f"{'':9}{''.join(str(day % 10) for day in range(1, 32))}"]
-        marks = (
-            _marks(loaded, _LOADED) | _marks(unsettled, _UNSETTLED) | _marks(failed, _FAILED)
-        )
+        marks = _marks(loaded, _LOADED) | _marks(unsettled, _UNSETTLED) | _marks(failed, _FAILED)
         for month in _months(self.span):
             days = monthrange(month.year, month.month)[1]
             cells = (month.replace(day=number) for number in range(1, days + 1))

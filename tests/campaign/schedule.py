@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from tap_mixpanel_parallel.sandbox.effects import Position
 
 _FIRST_DAYS: Final = date(2024, 12, 20)
+_LONG_AFTER: Final = datetime(2025, 6, 1, tzinfo=UTC)
+_PASSING: Final = 0.4
+"""How many schedules have days pass between their runs."""
+
 _NO_EVENTS: Final = (
     b"99",
     b"[]",
@@ -59,10 +63,19 @@ class Kill:
 
 @dataclass(frozen=True)
 class Round:
-    """What goes wrong in one run of the pipe."""
+    """One run of the pipe, and what goes wrong in it.
+
+    Attributes:
+        faults: What the server does.
+        kill: What happens to the processes.
+        hours: How long after the run before it is.
+        lag: How many of the states that the loader prints at last are lost.
+    """
 
     faults: tuple[Fault, ...] = ()
     kill: Kill | None = None
+    hours: int = 0
+    lag: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,6 +83,7 @@ class Schedule:
     """Everything random about a trial.
 
     Attributes:
+        start: The moment of the first run, for the tap and for Mixpanel.
         rounds: The runs in which something goes wrong; in all further ones nothing does.
         tap: The tap's settings.
         target: The loader's settings.
@@ -80,6 +94,7 @@ class Schedule:
     first: date
     last: date
     shaping: Shaping
+    start: datetime
     rounds: tuple[Round, ...]
     tap: dict[str, Any] = field(default_factory=dict)
     target: dict[str, Any] = field(default_factory=dict)
@@ -90,6 +105,7 @@ class Schedule:
         dice = Random(f"schedule {seed}")  # noqa: S311 - it shuffles, it guards nothing
         first = _FIRST_DAYS + timedelta(days=dice.randrange(40))
         last = first + timedelta(days=dice.randrange(1, 15))
+        passing = dice.random() < _PASSING
         return cls(
             seed=seed,
             project=Project(
@@ -98,10 +114,13 @@ class Schedule:
             first=first,
             last=last,
             shaping=Shaping(first_byte_seconds=dice.choice((0.0, 0.0, 0.02, 0.05))),
-            rounds=tuple(_round(dice, first, last) for _ in range(dice.randrange(1, 5))),
+            start=datetime.combine(last, time(dice.randrange(24)), UTC) if passing else _LONG_AFTER,
+            rounds=tuple(
+                _round(dice, first, last, passing=passing) for _ in range(dice.randrange(1, 5))
+            ),
             tap={
                 "start_date": str(first),
-                "end_date": str(last),
+                **({} if passing else {"end_date": str(last)}),
                 "parallel": dice.random() < 0.7,
                 "workers": dice.randrange(1, 9),
                 "window_days": dice.randrange(1, 8),
@@ -113,9 +132,14 @@ class Schedule:
         )
 
 
-def _round(dice: Random, first: date, last: date) -> Round:
+def _round(dice: Random, first: date, last: date, *, passing: bool) -> Round:
     faults = tuple(_fault(dice, first, last) for _ in range(dice.choice((0, 1, 1, 2, 3))))
-    return Round(faults, _kill(dice) if not faults or dice.random() < 0.75 else None)
+    return Round(
+        faults,
+        _kill(dice) if not faults or dice.random() < 0.75 else None,
+        hours=dice.choice((0, 3, 24, 24, 72, 150)) if passing else 0,
+        lag=dice.choice((0, 0, 1, 2, 5)),
+    )
 
 
 def _kill(dice: Random) -> Kill:

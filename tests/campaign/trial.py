@@ -7,14 +7,16 @@ import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as time_of_day
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tap_mixpanel_parallel.sandbox import Sandbox
-from tests.campaign.schedule import Schedule
+from tests.campaign.schedule import Round, Schedule
 from tests.failures.expected import Table, assert_same, expected, loaded
-from tests.failures.harness import AS_OF, PATIENCE, Lab, environment, last_state, lines_of
+from tests.failures.harness import PATIENCE, Lab, environment, lines_of, states_of
+from tests.support.tap_at import tap_at
 
 if TYPE_CHECKING:
     from tests.campaign.schedule import Kill
@@ -59,8 +61,9 @@ class _Trial:
         self._report = report
         self._as_text = schedule.tap["properties_format"] == "string"
         self._sandbox = Sandbox(
-            schedule.project, limits=None, shaping=schedule.shaping, as_of=lambda: AS_OF
+            schedule.project, limits=None, shaping=schedule.shaping, as_of=lambda: self._now
         )
+        self._now = schedule.start
         self._folder = folder
         self._state: dict[str, Any] | None = None
         self._killed = 0
@@ -68,26 +71,27 @@ class _Trial:
     def play(self) -> None:
         """Run the pipe until it has nothing left to do."""
         schedule = self._schedule
-        calm = [None] * _CALM_ROUNDS
+        calm = [Round()] * _CALM_ROUNDS
         with self._sandbox as sandbox:
             self._lab = Lab(self._folder, sandbox)
             self._lab.settings |= schedule.tap
             for round_ in (*schedule.rounds, *calm):
-                sandbox.faults = round_.faults if round_ else ()
-                done = self._run(round_.kill if round_ else None)
+                sandbox.faults = round_.faults
+                self._now += timedelta(hours=round_.hours)
+                done = self._run(round_)
                 self._count_faults()
                 if done:
                     break
             else:
                 raise AssertionError(f"work is left after {_CALM_ROUNDS} runs without a fault")
-        table = loaded(self._lab.database, as_text=self._as_text)
+        table = self._table()
         self._report.events = len(table)
-        assert_same(table, self._expected(schedule.first, schedule.last))
+        assert_same(table, self._expected(schedule.first, self._last_day, self._now))
         assert not self._lab.left_behind, f"left behind: {self._lab.left_behind}"
 
-    def _run(self, kill: Kill | None) -> bool:
+    def _run(self, round_: Round) -> bool:
         """Run the pipe once; whether both ends say that all is done."""
-        lab = self._lab
+        lab, kill = self._lab, round_.kill
         self._report.runs += 1
         before = len(self._sandbox.requests)
         with (
@@ -96,7 +100,10 @@ class _Trial:
             (lab.folder / "states").open("wb") as states,
         ):
             tap = subprocess.Popen(
-                lab.tap(self._state), stdout=subprocess.PIPE, stderr=tap_log, env=environment()
+                tap_at(self._now, lab.tap(self._state)[1:]),
+                stdout=subprocess.PIPE,
+                stderr=tap_log,
+                env=environment(),
             )
             target = subprocess.Popen(
                 lab.target(**self._schedule.target),
@@ -118,8 +125,8 @@ class _Trial:
                         process.kill()
                     process.wait()
         self._report.requests += len(self._sandbox.requests) - before
-        self._check(kill, tap.returncode)
-        return tap.returncode == 0 and target.returncode == 0
+        self._check(round_, tap.returncode)
+        return tap.returncode == target.returncode == round_.lag == 0
 
     def _kill(
         self,
@@ -143,27 +150,54 @@ class _Trial:
             self._killed += (kill.victim, kill.signum) == ("tap", 9)
             victim.send_signal(kill.signum)
 
-    def _check(self, kill: Kill | None, code: int) -> None:
+    def _check(self, round_: Round, code: int) -> None:
         """Hold the run against what must be true after any run."""
-        log = (self._lab.folder / "tap.log").read_text()
+        log, kill = (self._lab.folder / "tap.log").read_text(), round_.kill
         ends = {0, 1} | (_SIGNALLED if kill is not None and kill.victim == "tap" else set())
         assert code in ends, f"the tap ended with {code}: {log}"
         assert "Traceback" not in log, log
         assert len(self._lab.left_behind) <= self._killed, f"left behind: {self._lab.left_behind}"
-        self._state = last_state((self._lab.folder / "states").read_bytes()) or self._state
-        table = loaded(self._lab.database, as_text=self._as_text)
-        everything = self._expected(self._schedule.first, self._schedule.last)
+        states = states_of((self._lab.folder / "states").read_bytes())
+        self._state = [self._state, *states][max(0, len(states) - round_.lag)]
+        table = self._table()
+        everything = self._expected(self._schedule.first, self._last_day, self._now)
         # A duplicate's older form may be there for now, so only keys are compared.
         extra = table.keyed.keys() - everything.keyed.keys()
         assert not extra, f"events are extra: {sorted(extra)}"
         bookmark = (self._state or {}).get("bookmarks", {}).get("events", {})
         for first, last in bookmark.get("loaded", []):
             days = date.fromisoformat(first), date.fromisoformat(last)
-            missing = self._expected(*days) - table
+            missing = self._in_time(*days) - table
             assert not missing, f"{len(missing)} of {first}..{last} are missing, yet in the state"
 
-    def _expected(self, first: date, last: date) -> Table:
-        return expected(lines_of(self._schedule.project, first, last), as_text=self._as_text)
+    @property
+    def _last_day(self) -> date:
+        """The last day that a run reads now."""
+        return self._now.date() if self._is_passing else self._schedule.last
+
+    @property
+    def _is_passing(self) -> bool:
+        return "end_date" not in self._schedule.tap
+
+    def _table(self) -> Table:
+        table = loaded(self._lab.database, as_text=self._as_text)
+        return table.without_users() if self._is_passing else table
+
+    def _expected(self, first: date, last: date, as_of: datetime) -> Table:
+        lines = lines_of(self._schedule.project, first, last, as_of)
+        table = expected(lines, as_text=self._as_text)
+        # Where days pass, users are merged: a settled day has them as they were.
+        return table.without_users() if self._is_passing else table
+
+    def _in_time(self, first: date, last: date) -> Table:
+        """What Mixpanel had of some days when they were over: whoever loads one has that."""
+        if not self._is_passing:
+            return self._expected(first, last, self._now)
+        table = Table({}, Counter())
+        for day in (first + timedelta(days=n) for n in range((last - first).days + 1)):
+            over = datetime.combine(day + timedelta(days=1), time_of_day(), UTC)
+            table |= self._expected(day, day, over)
+        return table
 
     def _count_faults(self) -> None:
         played = (request.fault for request in self._sandbox.requests)

@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -48,6 +48,10 @@ class Row:
     insert_id: str | None
     properties: str
 
+    def without_user(self) -> Row:
+        """The row less all that changes as users are merged, and duplicates come."""
+        return replace(self, distinct_id=None, properties="")
+
 
 @dataclass(frozen=True)
 class Table:
@@ -65,6 +69,17 @@ class Table:
         """The rows that are not in the other table, or not as often."""
         keyed = {key: row for key, row in self.keyed.items() if other.keyed.get(key) != row}
         return Table(keyed, self.others - other.others)
+
+    def __or__(self, other: Table) -> Table:
+        """The rows of both tables."""
+        return Table(self.keyed | other.keyed, self.others + other.others)
+
+    def without_users(self) -> Table:
+        """The rows less all that changes as users are merged, and duplicates come."""
+        return Table(
+            {key: row.without_user() for key, row in self.keyed.items()},
+            Counter(row.without_user() for row in self.others.elements()),
+        )
 
     def __bool__(self) -> bool:
         """Whether there is any row."""

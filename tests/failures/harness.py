@@ -50,10 +50,10 @@ def environment(**settings: str) -> dict[str, str]:
     return kept | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"} | settings
 
 
-def lines_of(project: Project, first: date, last: date) -> list[bytes]:
+def lines_of(project: Project, first: date, last: date, as_of: datetime = AS_OF) -> list[bytes]:
     """The lines that a project exports for some days."""
     days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
-    return [line for day in days for line in project.lines(day, as_of=AS_OF)]
+    return [line for day in days for line in project.lines(day, as_of=as_of)]
 
 
 def identities(lines: Iterable[bytes]) -> Counter[Identity]:
@@ -203,7 +203,13 @@ def wait_until(condition: Any, what: str) -> None:
         time.sleep(0.005)
 
 
+def states_of(printed: bytes) -> list[State]:
+    """The whole states that a loader has printed."""
+    *lines, _half = printed.split(b"\n")
+    return [json.loads(line) for line in lines]
+
+
 def last_state(printed: bytes) -> State | None:
     """The last whole state that a loader has printed."""
-    *lines, _half = printed.split(b"\n")
-    return json.loads(lines[-1]) if lines else None
+    states = states_of(printed)
+    return states[-1] if states else None
