@@ -16,7 +16,7 @@ from requests.utils import get_environ_proxies, select_proxy
 
 from tap_mixpanel_parallel.auth import Credentials
 from tap_mixpanel_parallel.config_schema import CONFIG_SCHEMA, SANDBOX
-from tap_mixpanel_parallel.windows import Window
+from tap_mixpanel_parallel.windows import EARLIEST_DAY, Window
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -198,12 +198,19 @@ class ConfigReader:
             window = Window.parse(first, last if dots else first)
         except ValueError:
             window = None
-        if window is None or window.last > today:
-            remedy = f"is no range of days up to {today}; give e.g. 2025-01-05..2025-01-11"
+        if window is None or window.first < EARLIEST_DAY or window.last > today:
+            remedy = (
+                f"is not a range of days from {EARLIEST_DAY} to {today}; "
+                "give e.g. 2025-01-05..2025-01-11"
+            )
             self._problem(name, value, remedy)
         return window
 
     def _range(self, first: date, end: date, today: date) -> Window:
+        if first < EARLIEST_DAY:
+            remedy = f"is before {EARLIEST_DAY}; no event is older, so give a day from then on"
+            self._problem("start_date", str(first), remedy)
+            return Window(today, today)
         if first > today:
             remedy = f"lies in the future; give a day up to today, {today} in the project's zone"
             self._problem("start_date", str(first), remedy)
@@ -215,11 +222,11 @@ class ConfigReader:
         return Window(first, min(end, today))
 
     def _period(self, value: str, days: int, end: date) -> Window:
-        try:
+        if 1 <= days <= (end - EARLIEST_DAY).days + 1:
             return Window(end - timedelta(days=days - 1), end)
-        except (ValueError, OverflowError):
-            self._problem("start_date", value, "is no period; give one day or more, e.g. P90D")
-            return Window(end, end)
+        remedy = f"is not a period that begins on {EARLIEST_DAY} or later; give e.g. P90D"
+        self._problem("start_date", value, remedy)
+        return Window(end, end)
 
     def _date(self, name: str, default: date | None = None) -> date | None:
         value = self._value(name)

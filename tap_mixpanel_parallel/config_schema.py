@@ -120,7 +120,8 @@ _SETTINGS: Final = th.PropertiesList(
         th.IntegerType(minimum=0, maximum=3650),
         default=5,
         title="Look-back days",
-        description="Days before today that every run reads again, for late events.",
+        description="A day is read again by every run until it was read so many days after its "
+        "end, for late events.",
     ),
     th.Property(
         "replay",

@@ -50,9 +50,11 @@ class MeltanoRun:
         self.folder, self.name = folder, name
         self.database = folder / "output" / f"{name}.duckdb"
 
-    def __call__(self, settings: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    def __call__(
+        self, settings: Mapping[str, str], *options: str
+    ) -> subprocess.CompletedProcess[str]:
         return run(
-            *("meltano", "run", "--state-id-suffix", self.name),
+            *("meltano", "run", "--state-id-suffix", self.name, *options),
             *("tap-mixpanel-parallel", "target-duckdb"),
             cwd=self.folder,
             settings={**settings, "TARGET_DUCKDB_FILEPATH": str(self.database)},

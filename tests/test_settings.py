@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
 TODAY = date(2025, 6, 1)
+UNSET = dict.fromkeys(["region", "project_id", "events", "where", "project_timezone"])
 SECRET = "hunter2-s3cret"
 ACCOUNT = {
     "project_id": "123",
@@ -72,7 +73,7 @@ class TestDefaults:
             "spool_dir": Path(tempfile.gettempdir()),
             "warnings": (),
             "concurrency": 1,
-            "selection": {"project_id": "123"},
+            "selection": UNSET | {"project_id": "123"},
         }
         assert {name: getattr(settings, name) for name in expected} == expected
         assert settings.project_timezone.key == "UTC"
@@ -85,7 +86,7 @@ class TestDefaults:
     def test_the_sandbox_needs_no_credentials(self) -> None:
         settings = read({"start_date": "2025-01-01", "region": "sandbox"})
         assert settings.credentials is None
-        assert settings.selection == {"region": "sandbox"}, "its events are no project's"
+        assert settings.selection == UNSET | {"region": "sandbox"}, "its events are no project's"
 
     def test_today_is_asked_for_in_the_project_s_zone(self) -> None:
         asked: list[str] = []
@@ -137,6 +138,7 @@ class TestValues:
     def test_selection(self) -> None:
         settings = read(events=["B", "A"], where="x", project_timezone="Asia/Kolkata")
         assert settings.selection == {
+            "region": None,
             "project_id": "123",
             "events": ["A", "B"],
             "where": "x",
@@ -223,7 +225,10 @@ class TestProblems:
             ("start_date", "2025-1-1", "start_date: '2025-1-1' is no date"),
             ("start_date", "2025-01-01T10:00:00Z", "start_date: .* is no date"),
             ("start_date", 20250101, "start_date: 20250101 is no date"),
-            ("start_date", "P0D", "start_date: 'P0D' is no period; give one day or more"),
+            ("start_date", "P0D", "start_date: 'P0D' is not a period that begins on"),
+            ("start_date", "P99999D", "start_date: 'P99999D' is not a period that begins on 1970"),
+            ("start_date", "0001-01-01", "start_date: '0001-01-01' is before 1970-01-01; no event"),
+            ("start_date", "1969-12-31", "start_date: '1969-12-31' is before 1970-01-01"),
             ("start_date", "P-1D", "start_date: 'P-1D' is no date"),
             ("start_date", "2025-06-02", "start_date: '2025-06-02' lies in the future; give"),
             ("end_date", "31.01.2025", "end_date: '31.01.2025' is no date"),
@@ -252,10 +257,15 @@ class TestProblems:
             ("request_timeout", 0.5, "request_timeout: 0.5 does not fit; give a number from 1"),
             ("request_timeout", float("nan"), "request_timeout: nan does not fit"),
             ("request_timeout", True, "request_timeout: True does not fit"),
-            ("replay", "last week", "replay: 'last week' is no range of days up to 2025-06-01"),
-            ("replay", "2025-01-02..2025-01-01", "replay: '2025-01-02..2025-01-01' is no range"),
-            ("replay", "2025-06-02", "replay: '2025-06-02' is no range of days up to 2025-06-01"),
-            ("replay", "2025-05-01..", "replay: '2025-05-01..' is no range"),
+            (
+                "replay",
+                "last week",
+                "replay: 'last week' is not a range of days from 1970-01-01",
+            ),
+            ("replay", "1969-12-31", "replay: '1969-12-31' is not a range of days from 1970-01-01"),
+            ("replay", "2025-01-02..2025-01-01", "replay: '2025-01-02..2025-01-01' is not a range"),
+            ("replay", "2025-06-02", "replay: '2025-06-02' is not a range of days"),
+            ("replay", "2025-05-01..", "replay: '2025-05-01..' is not a range"),
             ("replay", 7, "replay: 7 is no text"),
             ("parallel", "yes", "parallel: 'yes' is neither true nor false"),
             ("deduplicate", 1, "deduplicate: 1 is neither true nor false"),
