@@ -260,7 +260,8 @@ def test_a_shell_pipe_that_fails_at_first(tmp_path: Path) -> None:
             return run("bash", "load.sh", cwd=tmp_path).returncode
 
         assert load() == 1
-        assert not (tmp_path / "state.json").exists()
+        kept = json.loads((tmp_path / "state.json").read_text())
+        assert kept["bookmarks"]["events"]["loaded"] == []
         sandbox.faults = [Fault.parse("status=500,days=2025-01-12")]
         assert load(**real) == 1
         sandbox.faults = []

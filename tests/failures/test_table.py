@@ -336,4 +336,6 @@ def test_an_error_that_is_nested_too_deeply_to_read(lab: Lab) -> None:
 
     assert output.code == 1
     assert "Traceback" not in output.errors
-    assert len(output.failures) == 4
+    assert [failure["context"] for failure in output.failures] == [
+        {"from_date": str(DAYS[0]), "to_date": str(DAYS[-1])}
+    ]
