@@ -261,7 +261,8 @@ def test_a_window_leaves_while_the_next_is_turned_into_messages() -> None:
         assert {left.windows for left in blocks} == {number}, "the one before has not left"
         assert ended < blocks[0].records < blocks[-1].records, "but parts of it have"
         types = [message["type"] for message in tap.messages]
-        ended = types[: [n for n, t in enumerate(types) if t == "STATE"][number + 1]].count("RECORD")
+        states = [n for n, t in enumerate(types) if t == "STATE"]
+        ended = types[: states[number + 1]].count("RECORD")
 
 
 def test_windows_end_in_the_order_in_which_they_arrive() -> None:
