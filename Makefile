@@ -1,5 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
+# For macOS: its make looks a program up in this PATH only if the shell is not /bin/sh.
+SHELL := bash
 # Meltano keeps its own installs here too, so nothing outside the clone is touched.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -19,6 +21,10 @@ lint: .venv/test
 	ruff check .
 	ruff format --check .
 	mypy .
+	codespell
+	zizmor --offline --strict-collection --quiet .
+	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml
 
 unit: .venv/test
 	python -m pytest --numprocesses 2 --dist loadfile --max-worker-restart 0
