@@ -1,9 +1,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
+# For macOS: its make looks a program up in this PATH only if the shell is not /bin/sh.
+SHELL := bash
 # Meltano keeps its own installs here too, so nothing outside the clone is touched.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint unit bench campaign clean
+.PHONY: demo test lint unit lowest bench campaign clean
 
 # Loads 90 days of the sandbox project into DuckDB, and compares. It reads no .env: that
 # names a real project.
@@ -19,9 +21,17 @@ lint: .venv/test
 	ruff check .
 	ruff format --check .
 	mypy .
+	codespell
+	zizmor --offline --strict-collection --quiet .
+	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml
 
 unit: .venv/test
 	python -m pytest --numprocesses 2 --dist loadfile --max-worker-restart 0
+
+# All tests with the lowest versions that pyproject.toml allows.
+lowest: .venv-lowest/test
+	.venv-lowest/bin/python -m pytest --numprocesses 2 --dist loadfile --max-worker-restart 0 $(PYTEST)
 
 # Measures; QUICK=1 scales every time and amount down tenfold.
 bench: .venv/test
@@ -33,7 +43,7 @@ campaign: .venv/test
 
 # What can be made again; .meltano and output hold states and data.
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0]) if not (3, 11) <= sys.version_info[:2] <= (3, 13) else None'
@@ -46,3 +56,9 @@ clean:
 .venv/test: pyproject.toml | .venv/bin/python
 	python -m pip install --quiet --editable '.[duckdb,lint,meltano,test]'
 	touch $@ .venv/demo
+
+.venv-lowest/test: pyproject.toml
+	$(PYTHON) -m venv --clear .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet 'uv>=0.8,<1'
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest --resolution lowest-direct --editable '.[duckdb,meltano,test]'
+	touch $@

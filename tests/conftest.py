@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 # The same examples in every run, however long a busy machine takes for one.
 settings.register_profile("deterministic", derandomize=True, deadline=None)
 settings.load_profile("deterministic")
+
+# The SDK warns of Python's end of life, months before a date; pyproject.toml says the same.
+os.environ["PYTHONWARNINGS"] = "ignore:Python 3:FutureWarning"
 
 
 @pytest.fixture(scope="session")

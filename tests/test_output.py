@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux sizes a pipe")
+
 LIMIT = select.PIPE_BUF
 SIGTERM = int(signal.SIGTERM)
 

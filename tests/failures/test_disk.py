@@ -44,6 +44,7 @@ class BigAndDamaged(Damage):
         yield self.body
 
 
+FULL: Final = Path("/dev/full")
 BIG: Final = b"".join(
     b'{"event":"A","properties":{"time":1,"$insert_id":"%d","v":"%s"}}\n' % (n, b"x" * 1000)
     for n in range(1500)
@@ -149,8 +150,9 @@ def test_the_quarantine_does_not_fit(small_disk: Lab) -> None:
     assert small_disk.left_behind == []
 
 
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no disk that is always full")
 def test_standard_output_is_a_file_on_a_full_disk(lab: Lab) -> None:
-    with Path("/dev/full").open("wb") as file, lab.start(file) as tap:
+    with FULL.open("wb") as file, lab.start(file) as tap:
         tap.wait(PATIENCE)
 
     assert tap.returncode == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -73,6 +74,7 @@ def test_gone_before_the_first_line(lab: Lab) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how much memory was used")
 def test_a_reader_that_sleeps(make_lab: LabMaker) -> None:
     """What waits on disk and in memory does not grow with what there is to read."""
     workers, days, events, size = 2, 30, 20, 400_000
