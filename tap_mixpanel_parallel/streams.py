@@ -45,15 +45,13 @@ if TYPE_CHECKING:
 STREAM: Final = "events"
 
 
-def events_schema(properties_format: str) -> dict[str, Any]:
+def events_schema(properties: dict[str, Any]) -> dict[str, Any]:
     """The JSON schema of the stream.
 
     Args:
-        properties_format: `object` or `string`. A string is JSON text, and `object` stays
-            in its type so that loaders keep a JSON column for it.
+        properties: That of `properties`.
     """
-    types = ["object", "null"] if properties_format == "object" else ["object", "string", "null"]
-    return th.PropertiesList(
+    schema = th.PropertiesList(
         th.Property(
             "event_id",
             th.StringType(nullable=False),
@@ -66,12 +64,26 @@ def events_schema(properties_format: str) -> dict[str, Any]:
         th.Property("distinct_id", th.StringType, description="The user, as known today"),
         th.Property("insert_id", th.StringType, description="$insert_id"),
         th.Property("processed_at", th.DateTimeType, description="When Mixpanel took it in, UTC"),
-        th.Property(
-            "properties",
-            th.CustomType({"type": types}),
-            description="Every property, as Mixpanel exports it",
-        ),
     ).to_dict()
+    schema["properties"]["properties"] = properties
+    return schema
+
+
+def properties_schema(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON schema of `properties`.
+
+    Args:
+        config: The tap's configuration.
+    """
+    if config.get("properties_format", "object") == "object":
+        return {"type": ["object", "null"], "description": "Every property, as Mixpanel exports it"}
+    if config.get("flattening_enabled"):  # it would make an object of what follows
+        return {"type": ["string", "null"], "description": "Every property, as JSON text"}
+    # So that every loader keeps the text as it is. target-duckdb, and those that read schemas as
+    # it does, go by the first keyword and its first type, and make a JSON column. The SDK's
+    # loaders find no `type`, and make a text column; of a `type` with both names, target-postgres
+    # makes jsonb, and encodes the text once more. No null: a stream map adds one.
+    return {"oneOf": [{"type": "object"}, {"type": "string"}]}
 
 
 class EventsStream(Stream):
@@ -86,8 +98,7 @@ class EventsStream(Stream):
 
     def __init__(self, tap: TapMixpanelParallel) -> None:
         """Make the stream of a tap."""
-        properties_format = str(tap.config.get("properties_format", "object"))
-        super().__init__(tap, schema=events_schema(properties_format), name=STREAM)
+        super().__init__(tap, schema=events_schema(properties_schema(tap.config)), name=STREAM)
         self.primary_keys = ["event_id"]
         self.replication_key = "time"
         self.result: ParallelFetchResult | None = None

@@ -130,6 +130,14 @@ def test_flattening(fast: Messages) -> None:
         assert one == {name: other[name] for name in other if name != "properties"}
 
 
+def test_flattening_of_text() -> None:
+    flat = run(properties_format="string", flattening_enabled=True, flattening_max_depth=1)
+
+    (schema,) = (message["schema"] for message in flat if message["type"] == "SCHEMA")
+    assert schema["properties"]["properties"]["type"] == ["string", "null"]
+    assert all(isinstance(record["properties"], str) for record in records(flat))
+
+
 def test_deselected_fields(fast: Messages) -> None:
     deselected = run(catalog=deselecting("properties", "insert_id"))
 
