@@ -84,6 +84,8 @@ def read_json(path: str, what: str) -> dict[str, Any]:
     """
     content: object
     name = "standard input" if path == "-" else path
+    if path == "-" and sys.stdin is None:
+        raise TapError(f"{what}: {name} is closed; give it a file that holds a JSON object")
     try:
         with click.open_file(path, encoding="utf-8") as file:
             text = file.read()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 import tempfile
 from datetime import date, timedelta
 from difflib import get_close_matches
@@ -165,12 +166,27 @@ class ConfigReader:
 
     def directory(self, name: str) -> Path:
         """A folder that can be written; the system's for temporary files by default."""
-        path = Path(self.text(name) or tempfile.gettempdir())
+        given = self.text(name)
+        try:
+            path = Path(given or tempfile.gettempdir())
+        except FileNotFoundError:
+            self.problems.append(
+                f"{name}: is not set, and the system has no folder for temporary files that can "
+                "be written; give a folder that can"
+            )
+            return Path()
         try:
             tempfile.TemporaryFile(dir=path).close()
+            mode = path.stat().st_mode
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             self._problem(name, str(path), f"can't be written ({reason}); give a folder that can")
+            return path
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            self.warnings.append(
+                f"{name}: everybody can write to {path}, and can replace the files there; "
+                f"set its sticky bit (chmod +t {path})"
+            )
         return path
 
     def wanted(self, today: date) -> Window:

@@ -7,7 +7,6 @@ bytes that Mixpanel sent. Only what no loader can store, a lone surrogate, is me
 from __future__ import annotations
 
 import re
-from collections import Counter
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +15,7 @@ from msgspec import Raw, Struct
 
 from tap_mixpanel_parallel.exceptions import IncompleteExportError, MalformedLineError, quote_line
 from tap_mixpanel_parallel.localtime import local_time, parse_time
+from tap_mixpanel_parallel.occurrences import Occurrences
 from tap_mixpanel_parallel.surrogates import mend
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class EventReader:
         self._processed = local_time(UTC)
         self._to_utc, self._processed_to_utc = self._local.to_utc, self._processed.to_utc
         self._properties_as_text = properties_as_text
-        self._identical: Counter[bytes] = Counter()
+        self._identical = Occurrences()
 
     def restart(self) -> EventReader:
         """A reader to begin the window again with."""
@@ -220,8 +220,7 @@ class EventReader:
             digest.update(b"%b\x1f%b\x1f" % (name.encode(), value))
         content = digest.hexdigest()
         digest.update(event.encode())
-        ordinal = self._identical[digest.digest()]
-        self._identical[digest.digest()] += 1
+        ordinal = self._identical.add(digest.digest())
         return f"{content}{UNIT_SEPARATOR}{ordinal}" if ordinal else content
 
     def _processed_at(self, value: Any) -> str | None:

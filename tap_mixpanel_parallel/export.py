@@ -256,7 +256,7 @@ class Export:
                 window.task,
                 events=window.prepared.events,
                 size=window.size,
-                quarantined=len(window.prepared.malformed),
+                quarantined=window.prepared.left_out,
             )
         )
 

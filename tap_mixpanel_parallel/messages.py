@@ -28,6 +28,7 @@ from tap_mixpanel_parallel.exceptions import (
     ThreadError,
     drop_frames,
 )
+from tap_mixpanel_parallel.quarantine import Malformed, Sieve, quarantine_path
 from tap_mixpanel_parallel.spool import spooling
 from tap_mixpanel_parallel.surrogates import mend
 
@@ -36,18 +37,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tap_mixpanel_parallel.client import Download
+    from tap_mixpanel_parallel.quarantine import Take
 
 _PIECE: Final = 1 << 17
 _AHEAD: Final = 8
 """Pieces that are decompressed ahead: enough that handing them over costs nothing."""
 
 _BLANKS: Final = b" \t\r"
-_MOST_MALFORMED: Final = 1 << 24
-"""Bytes of memory for the lines that are no events where they are let pass."""
-
-_ERROR_SIZE: Final = 1_000
-"""Bytes of memory that an error takes beside its line."""
-
 _LONGEST_LINE: Final = 1 << 24
 """Sixteen times the largest event that Mixpanel ingests (Mixpanel docs, Import Events)."""
 
@@ -78,26 +74,23 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class MalformedLine:
-    """A line that is no event, byte for byte, and why it is none."""
-
-    line: bytes
-    error: MalformedLineError
-
-
-@dataclass(frozen=True, slots=True)
 class Prepared:
     """A window's messages, ready to be emitted.
 
     Attributes:
         path: The file of messages.
         events: How many there are.
-        malformed: Lines that are no events, left out; none unless they were tolerated.
+        malformed: Lines that are no events; None if there are none.
     """
 
     path: Path
     events: int
-    malformed: tuple[MalformedLine, ...]
+    malformed: Malformed | None = None
+
+    @property
+    def left_out(self) -> int:
+        """How many lines are no events."""
+        return self.malformed.count if self.malformed else 0
 
 
 def prepare(
@@ -117,8 +110,8 @@ def prepare(
         path: The file to write.
         reader: Turns lines into records; a new one for each window.
         encode: Turns records into messages.
-        tolerant: Whether lines that are no events are left out instead of an error. The
-            last line never is: with it, the export may have ended early.
+        tolerant: Whether lines that are no events go to a file of their own instead of an
+            error. The last line never does: with it, the export may have ended early.
         deduplicate: Whether only the latest of several lines of one event is taken.
         check: Called now and then; what it raises ends the work.
 
@@ -128,16 +121,15 @@ def prepare(
         SpoolError: If the file can't be written.
     """
 
-    def read(malformed: list[MalformedLine]) -> Iterator[list[EventRecord]]:
-        return read_records(download, reader.restart(), malformed if tolerant else None, check)
+    def read(take: Take | None) -> Iterator[list[EventRecord]]:
+        return read_records(download, reader.restart(), take if tolerant else None, check)
 
     replaced = bytearray()
     if deduplicate:
-        replaced = find_replaced(lambda: chain.from_iterable(read([])))
-    malformed: list[MalformedLine] = []
+        replaced = find_replaced(lambda: chain.from_iterable(read(lambda *_: None)))
     ordinal = events = 0
-    with _open(path) as file:
-        for block in read(malformed):
+    with Sieve(quarantine_path(path)) as sieve, _open(path) as file:
+        for block in read(sieve.add):
             records = block
             if replaced:
                 numbered = enumerate(block, ordinal)
@@ -145,17 +137,18 @@ def prepare(
                 ordinal += len(block)
             events += len(records)
             _write(path, file, encode(records))
+    malformed = sieve.malformed
     if malformed and not events:
-        raise malformed[0].error
+        raise malformed.first
     if replaced and ordinal != len(replaced):
         raise IncompleteExportError("the body could not be read twice alike")
-    return Prepared(path, events, tuple(malformed))
+    return Prepared(path, events, malformed)
 
 
 def read_records(
     download: Download,
     reader: EventReader,
-    malformed: list[MalformedLine] | None,
+    take: Take | None,
     check: Callable[[], None],
 ) -> Iterator[list[EventRecord]]:
     """The records of a body, a few hundred at a time.
@@ -163,14 +156,15 @@ def read_records(
     Args:
         download: The body.
         reader: Turns lines into records.
-        malformed: Takes the lines that are no events; None makes such a line an error.
+        take: Takes the lines that are no events; None makes such a line an error.
         check: Called now and then; what it raises ends the work.
 
     Raises:
         IncompleteExportError: If the body is damaged, or ends before the export does.
         MalformedLineError: If a line is no event.
     """
-    numbers, last, size = count(1), 0, 0
+    numbers, last = count(1), 0
+    malformed: MalformedLineError | None = None
     for block in read_blocks(download):
         check()
         records: list[EventRecord] = []
@@ -182,15 +176,15 @@ def read_records(
             except MalformedLineError as error:
                 if not line.strip(_BLANKS):
                     continue
-                size += len(line) + _ERROR_SIZE
-                if malformed is None or size > _MOST_MALFORMED:
+                if take is None:
                     raise
                 drop_frames(error)
-                malformed.append(MalformedLine(line, error))
+                take(line, error)
+                malformed = error
             last = number
         yield records
-    if malformed and malformed[-1].error.line_number == last:
-        raise malformed[-1].error  # the export may well have ended in its midst
+    if malformed and malformed.line_number == last:
+        raise malformed  # the export may well have ended in its midst
 
 
 def fast_encoder(stream: str, time_extracted: str) -> Encode:

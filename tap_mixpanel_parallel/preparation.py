@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from typing import TYPE_CHECKING
 
 from tap_mixpanel_parallel.events import EventReader
 from tap_mixpanel_parallel.exceptions import AttemptError, MalformedLineError, SpoolError
 from tap_mixpanel_parallel.messages import prepare
+from tap_mixpanel_parallel.quarantine import quarantine_name, quarantine_path
 from tap_mixpanel_parallel.spool import spool_error
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from tap_mixpanel_parallel.client import Download
     from tap_mixpanel_parallel.fetcher import Task
     from tap_mixpanel_parallel.messages import Encode, Prepared
+    from tap_mixpanel_parallel.quarantine import Malformed
     from tap_mixpanel_parallel.settings import Settings
     from tap_mixpanel_parallel.windows import Window
 
@@ -61,12 +61,12 @@ class Preparation:
             try:
                 return self._prepare_or_quarantine(task, download)
             except SpoolError:
-                _messages_path(download).unlink(missing_ok=True)
+                _discard(download)
                 if not self._make_room():
                     raise
                 return self._prepare_or_quarantine(task, download)
         except AttemptError:
-            _messages_path(download).unlink(missing_ok=True)
+            _discard(download)
             raise
         finally:
             download.path.unlink(missing_ok=True)
@@ -84,12 +84,12 @@ class Preparation:
             if self._settings.on_malformed_line != "quarantine":
                 raise
         prepared = self._prepare_whole(download, tolerant=True)
-        lines = {malformed.line for malformed in prepared.malformed}
-        digest = hashlib.sha256(b"\n".join(sorted(lines))).digest()
-        if digest != task.malformed and self._settings.max_attempts > 1:
-            task.malformed = digest
-            raise prepared.malformed[0].error
-        self._quarantine(task.window, prepared)
+        if (malformed := prepared.malformed) is None:
+            return prepared
+        if malformed.digest != task.malformed and self._settings.max_attempts > 1:
+            task.malformed = malformed.digest
+            raise malformed.first
+        self._quarantine(task.window, malformed)
         return prepared
 
     def _prepare_whole(self, download: Download, *, tolerant: bool = False) -> Prepared:
@@ -107,27 +107,28 @@ class Preparation:
             check=self._check,
         )
 
-    def _quarantine(self, window: Window, prepared: Prepared) -> None:
-        project = re.sub(r"\W", "_", self._settings.project_id or "")
-        name = "-".join(filter(None, ["tap-mixpanel-parallel-quarantine", project, str(window)]))
-        path = self._settings.spool_dir / f"{name}.jsonl"
-        # Put in place whole, and for nobody else to read: spool_dir may be everybody's.
-        written = prepared.path.with_suffix(".quarantine")
+    def _quarantine(self, window: Window, malformed: Malformed) -> None:
+        path = self._settings.spool_dir / quarantine_name(self._settings, window)
         try:
-            written.touch(mode=0o600)
-            lines = (malformed.line + b"\n" for malformed in prepared.malformed)
-            written.write_bytes(b"".join(lines))
-            written.replace(path)
+            # In one step, and in place of a link rather than to where it leads: spool_dir
+            # may be everybody's.
+            malformed.path.replace(path)
         except OSError as error:
-            written.unlink(missing_ok=True)
             raise spool_error(path, error) from None
         self._logger.warning(
             "%s: lines that are no events: %d; they are in %s and not loaded",
             window,
-            len(prepared.malformed),
+            malformed.count,
             path,
         )
 
 
 def _messages_path(download: Download) -> Path:
     return download.path.with_suffix(".messages")
+
+
+def _discard(download: Download) -> None:
+    """Remove what was made of a body."""
+    messages = _messages_path(download)
+    for path in (messages, quarantine_path(messages)):
+        path.unlink(missing_ok=True)

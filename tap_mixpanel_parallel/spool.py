@@ -1,11 +1,18 @@
-"""The folder where windows wait on disk: one for each run, gone with it."""
+"""The folder where windows wait on disk: one for each run, gone with it.
+
+`spool_dir` may be everybody's, as /tmp is, so that anybody may put there what looks like a
+run's folder. What is opened there is opened by descriptor, follows no link and waits for
+nobody; what is removed was found to be this user's own.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import os
 import re
-import shutil
+import stat
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
@@ -20,6 +27,16 @@ _PREFIX: Final = "tap-mixpanel-parallel-"
 _LOCK: Final = "lock"
 _OURS: Final = re.compile(rf"{_PREFIX}[a-z0-9_]{{8}}(-ended)?")
 """The names that `mkdtemp` makes, and nobody else."""
+
+_TRIES: Final = 100
+"""Folders that a run makes at most: another run may sweep one before its lock is held."""
+
+_FOLDER: Final = os.O_DIRECTORY | os.O_NOFOLLOW
+_FILE: Final = os.O_NOFOLLOW | os.O_NONBLOCK
+"""Not blocking, as opening a FIFO waits for its other end."""
+
+_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_TOO_MANY_OPEN: Final = {errno.EMFILE, errno.ENFILE}
 
 
 class Spool:
@@ -40,10 +57,11 @@ class Spool:
         Raises:
             SpoolError: If it can't be made.
         """
-        self._sweep()
+        with contextlib.suppress(OSError):
+            _sweep(self._parent)
         try:
-            while not self._make():  # swept before its lock was held
-                pass
+            if not any(self._make() for _ in range(_TRIES)):
+                raise FileExistsError(errno.EAGAIN, "others remove each folder that is made there")
         except OSError as error:
             raise spool_error(self._parent, error) from None
         return self
@@ -55,53 +73,76 @@ class Spool:
         traceback: TracebackType | None,
     ) -> None:
         """Remove the folder with all that is in it."""
-        folder = self.path
+        path = self.path
         with contextlib.suppress(OSError):
             # No request that is still under way makes a file in it from now on.
-            folder = self.path.rename(f"{self.path}-ended")
-        _remove(folder)
-        self._lock.close()
+            path = path.rename(f"{path}-ended")
+        with contextlib.suppress(OSError):
+            _remove_files(self._folder)
+            path.rmdir()
+        self._opened.close()
 
     def _make(self) -> bool:
+        """Make a folder and hold its lock; False if another run was quicker to sweep it."""
         self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._parent))
-        try:
-            self._lock = (self.path / _LOCK).open("w")
-        except FileNotFoundError:
-            return False
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        if (self.path / _LOCK).exists():
+        with contextlib.ExitStack() as stack:
+            try:
+                self._folder = stack.enter_context(_open(self.path, _FOLDER))
+                flags = _FILE | os.O_WRONLY | os.O_CREAT | os.O_EXCL
+                self._lock = stack.enter_context(_open(_LOCK, flags, within=self._folder))
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.stat(_LOCK, dir_fd=self._folder)
+            except (FileNotFoundError, BlockingIOError):
+                return False
+            self._opened = stack.pop_all()
             return True
-        self._lock.close()
-        return False
-
-    def _sweep(self) -> None:
-        for folder in self._parent.glob(f"{_PREFIX}*"):
-            if not _OURS.fullmatch(folder.name):
-                continue
-            with contextlib.suppress(OSError):
-                if not (folder / _LOCK).exists():
-                    folder.rmdir()
-                    continue
-                with (folder / _LOCK).open() as lock:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    _remove(folder)
 
 
-def _remove(folder: Path) -> None:
-    """Remove a folder, its lock last: whatever ends this midway, the next run sweeps the rest."""
-    with contextlib.suppress(OSError):
-        for path in folder.iterdir():
-            if path.name != _LOCK:
-                path.unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
+def _sweep(parent: Path) -> None:
+    """Remove this user's folders whose runs have ended."""
+    with _open(parent, os.O_DIRECTORY) as within:
+        for path in parent.iterdir():
+            if _OURS.fullmatch(path.name):
+                with contextlib.suppress(OSError):
+                    _sweep_folder(path.name, within)
+
+
+def _sweep_folder(name: str, within: int) -> None:
+    with _open(name, _FOLDER, within=within) as folder:
+        if os.fstat(folder).st_uid != os.geteuid():
+            return
+        with contextlib.suppress(FileNotFoundError), _open(_LOCK, _FILE, within=folder) as lock:
+            if not stat.S_ISREG(os.fstat(lock).st_mode):
+                return
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove_files(folder)
+        os.rmdir(name, dir_fd=within)
+
+
+def _remove_files(folder: int) -> None:
+    """Remove a folder's files, its lock last: whatever ends this midway, the next run goes on."""
+    for name in sorted(os.listdir(folder), key=_LOCK.__eq__):
+        with contextlib.suppress(OSError):
+            os.unlink(name, dir_fd=folder)
+
+
+@contextlib.contextmanager
+def _open(path: Path | str, flags: int, *, within: int | None = None) -> Iterator[int]:
+    fd = os.open(path, flags, mode=0o600, dir_fd=within)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def spool_error(path: Path, error: OSError) -> SpoolError:
     """What to tell a person when `path` can't be written."""
-    return SpoolError(
-        f"spool_dir: {path} can't be written ({error.strerror or error}); "
-        "free some space there, or set spool_dir to a folder with more"
-    )
+    remedy = "set spool_dir to a folder that can"
+    if error.errno in _FULL:
+        remedy = "free some space there, or set spool_dir to a folder with more"
+    elif error.errno in _TOO_MANY_OPEN:
+        remedy = "raise the limit of open files (ulimit -n), or lower workers"
+    return SpoolError(f"spool_dir: {path} can't be written ({error.strerror or error}); {remedy}")
 
 
 @contextlib.contextmanager

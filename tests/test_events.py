@@ -254,6 +254,15 @@ class TestKey:
         assert len(found) == 1
         assert len(next(iter(found))) == 3
 
+    def test_their_keys_are_those_of_tables_that_are_loaded(self) -> None:
+        """Written out, since tables that exist hold them."""
+        one = b'{"event":"E","properties":{"time":1735689600000,"distinct_id":"u","plan":"pro"}}'
+        assert keys(one, one, one) == [
+            "e6e35e1534bae556c279024553a9ff83",
+            "5f0c88049c0d4473dcb5502bc3276104",
+            "79322577e59906b84845393fcbef6cf8",
+        ]
+
     def test_events_of_different_names_do_not_count_for_each_other(self) -> None:
         one, other = (event(name, **{"$insert_id": ...}) for name in ("View", "Click"))
         assert keys(one, other) == keys(other, one)[::-1]

@@ -7,6 +7,7 @@ import json
 import re
 import tempfile
 import threading
+import tracemalloc
 from datetime import UTC, datetime
 from hashlib import md5
 from io import FileIO
@@ -98,7 +99,7 @@ class TestMessages:
     @pytest.mark.parametrize("compressed", [False, True])
     def test_all_lines(self, tmp_path: Path, compressed: bool) -> None:
         prepared = turn(tmp_path, GZIP if compressed else BODY, compressed=compressed)
-        assert (prepared.events, prepared.malformed) == (20, ())
+        assert (prepared.events, prepared.malformed) == (20, None)
         found = written(prepared)
         assert [message["record"]["properties"]["time"] for message in found] == list(range(20))
 
@@ -370,7 +371,9 @@ class TestMalformed:
         body = b"\n".join([b"y", *LINES[:10], odd, *LINES[10:]]) + b"\n"
         prepared = turn(tmp_path, body, tolerant=True)
         assert prepared.events == 20
-        assert [(m.error.line_number, m.line) for m in prepared.malformed] == [(1, b"y"), (12, odd)]
+        assert prepared.malformed
+        assert prepared.malformed.first.line_number == 1
+        assert prepared.malformed.path.read_bytes() == b"y\n" + odd + b"\n"
         assert [found["time"] for found in properties(prepared)] == list(range(20))
 
     @pytest.mark.parametrize("end", [b"", b"\n", b"\n\n \n"])
@@ -386,8 +389,9 @@ class TestMalformed:
         body = LINES[0] + b"\n" + line(1, "x") + b"\xff\n" + line(2, "\ud83d") + b"\n"
         prepared = turn(tmp_path, body, tolerant=True)
         assert [found["text"] for found in properties(prepared)] == ["text 0 é🎉", "\ufffd"]
-        assert len(prepared.malformed) == 1
-        assert "not UTF-8" in str(prepared.malformed[0].error)
+        assert prepared.left_out == 1
+        assert prepared.malformed
+        assert "not UTF-8" in str(prepared.malformed.first)
 
     @pytest.mark.parametrize("tolerant", [False, True])
     @pytest.mark.parametrize("size", [1, 5, len(LINES[-1]) // 2, len(LINES[-1]) - 1])
@@ -408,18 +412,31 @@ class TestMalformed:
         with pytest.raises(MalformedLineError, match=r"line \d is no event"):
             turn(tmp_path, body, tolerant=True)
 
-    def test_too_many(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(messages, "_MOST_MALFORMED", 2 * (messages._ERROR_SIZE + 10))
-        assert len(turn(tmp_path, b"0123456789\n" * 2 + BODY, tolerant=True).malformed) == 2
-        with pytest.raises(MalformedLineError, match="line 3 is no event"):
-            turn(tmp_path, b"0123456789\n" * 3 + BODY, tolerant=True)
+    def test_they_are_the_same_in_any_order(self, tmp_path: Path) -> None:
+        found = [
+            turn(tmp_path, bad + BODY, tolerant=True).malformed
+            for bad in (b"x\ny\ny\n", b"y\nx\ny\n", b"x\ny\n", b"x\nz\ny\n")
+        ]
+        one, other, fewer, more = (each.digest for each in found if each)
+        assert one == other
+        assert len({one, fewer, more}) == 3
 
-    def test_what_is_kept_of_them_is_little(self, tmp_path: Path) -> None:
-        """No frames, which hold whole blocks of lines."""
-        malformed = turn(tmp_path, b"x\ny\n" + BODY, tolerant=True).malformed
-        errors = [each.error for each in malformed]
-        assert [error.__traceback__ for error in errors] == [None, None]
-        assert [error.__context__ for error in errors] == [None, None]
+    @pytest.mark.parametrize("deduplicate", [False, True])
+    def test_many(self, tmp_path: Path, deduplicate: bool) -> None:
+        """In memory there is only why the first is none, without its frames."""
+        bad = b"9\n" * 20_000
+        tracemalloc.start()
+        try:
+            prepared = turn(tmp_path, bad + BODY, tolerant=True, deduplicate=deduplicate)
+            held = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+        assert (prepared.events, prepared.left_out) == (20, 20_000)
+        assert prepared.malformed
+        assert prepared.malformed.path.read_bytes() == bad
+        assert prepared.malformed.first.__traceback__ is None
+        assert prepared.malformed.first.__context__ is None
+        assert held < 100_000
 
 
 class TestDuplicates:

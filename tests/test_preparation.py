@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import stat
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from tap_mixpanel_parallel.windows import Window
 if TYPE_CHECKING:
     from pathlib import Path
 
+SECRET = "5ec4e7" * 5 + "aa"
 DAY = Window(date(2025, 1, 1), date(2025, 1, 1))
 NOW = datetime(2025, 2, 1, tzinfo=UTC)
 GOOD = b'{"event":"a","properties":{"time":1735689600000,"distinct_id":"d"}}\n'
@@ -93,39 +95,85 @@ class TestFullDisk:
 
 
 class TestQuarantine:
-    NAME = f"tap-mixpanel-parallel-quarantine-{DAY}.jsonl"
-
-    def prepare(self, folder: Path, **settings: Any) -> None:
+    def prepare(self, folder: Path, bad: bytes = b"bad", **settings: Any) -> None:
         """Twice, as it takes two attempts."""
         disk, task = Disk(folder, on_malformed_line="quarantine", **settings), Task(DAY)
         with pytest.raises(MalformedLineError):
-            disk.prepare(b"bad\n" + GOOD, task)
-        disk.prepare(b"bad\n" + GOOD, task).path.unlink()
+            disk.prepare(bad + b"\n" + GOOD, task)
+        assert not (folder / "window.quarantine").exists()
+        disk.prepare(bad + b"\n" + GOOD, task).path.unlink()
+
+    def name(self, folder: Path) -> str:
+        """The name of the file that a tap makes."""
+        (folder / "first").mkdir()
+        self.prepare(folder / "first")
+        [path] = (folder / "first").iterdir()
+        return path.name
 
     def test_nobody_else_can_read_it(self, tmp_path: Path) -> None:
         self.prepare(tmp_path)
         [path] = tmp_path.iterdir()
-        assert path.name == self.NAME
+        assert re.fullmatch(
+            rf"tap-mixpanel-parallel-quarantine-[0-9a-f]{{8}}-{DAY}.jsonl", path.name
+        )
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
-    def test_projects_have_files_of_their_own(self, tmp_path: Path) -> None:
-        self.prepare(tmp_path, project_id="12")
+    def test_a_project_is_in_the_name(self, tmp_path: Path) -> None:
         self.prepare(tmp_path, project_id="../3")
-        assert {path.name for path in tmp_path.iterdir()} == {
-            self.NAME.replace("quarantine-", "quarantine-12-"),
-            self.NAME.replace("quarantine-", "quarantine-___3-"),
-        }
+        [path] = tmp_path.iterdir()
+        assert path.name.startswith("tap-mixpanel-parallel-quarantine-___3-")
+
+    def test_taps_that_read_other_events_have_files_of_their_own(self, tmp_path: Path) -> None:
+        taps: list[dict[str, Any]] = [
+            {},
+            {"events": ["A"]},
+            {"events": ["B"]},
+            {"where": 'properties["a"] == "b"'},
+            {"project_timezone": "Asia/Tokyo"},
+            {"project_id": "1"},
+            {"project_id": "2"},
+            {"project_secret": SECRET},
+            {"project_secret": SECRET[::-1]},
+            {"api_url": "http://127.0.0.1:1"},
+        ]
+        for number, settings in enumerate(taps):
+            self.prepare(tmp_path, bad=b"%d" % number, **settings)
+        for number, settings in enumerate(taps):
+            self.prepare(tmp_path, bad=b"%d" % number, **settings)  # its own once more
+        lines = [path.read_bytes() for path in tmp_path.iterdir()]
+        assert sorted(lines) == [b"%d\n" % number for number in range(len(taps))]
+        names = "".join(path.name for path in tmp_path.iterdir())
+        assert not [part for part in (SECRET, SECRET[::-1]) if part[:12] in names]
+
+    def test_the_order_of_the_lines_and_of_the_events_makes_no_difference(
+        self, tmp_path: Path
+    ) -> None:
+        disk, task = Disk(tmp_path, on_malformed_line="quarantine", events=["A", "B"]), Task(DAY)
+        with pytest.raises(MalformedLineError):
+            disk.prepare(b"x\ny\n" + GOOD, task)
+        disk.prepare(b"y\nx\n" + GOOD, task).path.unlink()
+        self.prepare(tmp_path, events=["B", "A"])
+        assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"bad\n"]
+
+    def test_more_lines_than_memory_was_made_for(self, tmp_path: Path) -> None:
+        bad = b"\n".join(b"%d" % number for number in range(20_000))
+        self.prepare(tmp_path, bad=bad)
+        [path] = tmp_path.iterdir()
+        assert path.read_bytes() == bad + b"\n"
 
     def test_a_link_of_its_name_is_not_followed(self, tmp_path: Path) -> None:
+        name = self.name(tmp_path)
         (tmp_path / "spool").mkdir()
         (tmp_path / "precious").write_text("precious")
-        (tmp_path / "spool" / self.NAME).symlink_to(tmp_path / "precious")
+        (tmp_path / "spool" / name).symlink_to(tmp_path / "precious")
         self.prepare(tmp_path / "spool")
         assert (tmp_path / "precious").read_text() == "precious"
-        assert (tmp_path / "spool" / self.NAME).read_bytes() == b"bad\n"
+        assert not (tmp_path / "spool" / name).is_symlink()
+        assert (tmp_path / "spool" / name).read_bytes() == b"bad\n"
 
     def test_where_it_can_not_be(self, tmp_path: Path) -> None:
-        (tmp_path / self.NAME / "something").mkdir(parents=True)
+        name = self.name(tmp_path)
+        (tmp_path / "spool" / name / "something").mkdir(parents=True)
         with pytest.raises(SpoolError, match="can't be written"):
-            self.prepare(tmp_path)
-        assert {path.name for path in tmp_path.iterdir()} == {self.NAME}
+            self.prepare(tmp_path / "spool")
+        assert {path.name for path in (tmp_path / "spool").iterdir()} == {name}

@@ -358,6 +358,27 @@ class TestProblems:
         assert read(spool_dir=str(tmp_path)).spool_dir == tmp_path
         assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
+    def test_no_folder_for_temporary_files(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As in a container that can't be written, where Python's own search finds none."""
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/dev/null/nowhere"])
+        assert problems() == [
+            "spool_dir: is not set, and the system has no folder for temporary files that can "
+            "be written; give a folder that can",
+        ]
+
+    @pytest.mark.parametrize(
+        ("mode", "expected"),
+        [(0o777, ["can replace the files there"]), (0o1777, []), (0o775, []), (0o700, [])],
+    )
+    def test_a_spool_dir_in_which_others_can_replace_files(
+        self, tmp_path: Path, mode: int, expected: list[str]
+    ) -> None:
+        tmp_path.chmod(mode)
+        warnings = read(spool_dir=str(tmp_path)).warnings
+        assert [part for part in expected if part in "".join(warnings)] == expected
+        assert len(warnings) == len(expected)
+
     def test_all_at_once(self) -> None:
         found = problems(
             {

@@ -175,6 +175,24 @@ def test_a_spool_that_is_no_folder_is_named_before_the_first_request(lab: Lab, s
     assert lab.sandbox.requests == []
 
 
+def test_no_folder_for_temporary_files(lab: Lab) -> None:
+    """As in a container that can't be written: no file takes a byte."""
+    del lab.settings["spool_dir"]
+    limited = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *lab.tap()]
+
+    done = subprocess.run(
+        limited, env=environment(), capture_output=True, timeout=PATIENCE, check=False
+    )
+
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].endswith(
+        b"spool_dir: is not set, and the system has no folder for temporary files that can be "
+        b"written; give a folder that can"
+    )
+    assert lab.sandbox.requests == []
+
+
 @pytest.mark.slow
 def test_what_a_killed_run_leaves_the_next_one_sweeps(make_lab: LabMaker) -> None:
     lab = make_lab(shaping=Shaping(bytes_per_second=2000))
@@ -225,16 +243,16 @@ def test_a_run_that_was_killed_while_it_cleaned_up_is_swept(lab: Lab) -> None:
 def test_a_request_under_way_makes_no_file_while_the_folder_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    remove = spool_module._remove
+    remove = spool_module._remove_files
 
-    def remove_late(folder: Path) -> None:
+    def remove_late(folder: int) -> None:
         with pytest.raises(FileNotFoundError):
             (spool.path / "late.body").touch()
         remove(folder)
 
     with spool_module.Spool(tmp_path) as spool:
         (spool.path / "begun.body").touch()
-        monkeypatch.setattr(spool_module, "_remove", remove_late)
+        monkeypatch.setattr(spool_module, "_remove_files", remove_late)
 
     assert list(tmp_path.iterdir()) == []
 
