@@ -93,11 +93,13 @@ class Prepared:
         path: The file of messages.
         events: How many there are.
         malformed: Lines that are no events, left out; none unless they were tolerated.
+        strays: How many events of the body lie outside the window's days.
     """
 
     path: Path
     events: int
     malformed: tuple[MalformedLine, ...]
+    strays: int = 0
 
 
 def prepare(
@@ -123,33 +125,35 @@ def prepare(
         check: Called now and then; what it raises ends the work.
 
     Raises:
-        IncompleteExportError: If the body is damaged, or ends before the export does.
+        IncompleteExportError: If the body is damaged, ends before the export does, or is
+            that of another window.
         MalformedLineError: If a line is no event.
         SpoolError: If the file can't be written.
     """
 
-    def read(malformed: list[MalformedLine]) -> Iterator[list[EventRecord]]:
-        return read_records(download, reader.restart(), malformed if tolerant else None, check)
+    def read(reader: EventReader, malformed: list[MalformedLine]) -> Iterator[list[EventRecord]]:
+        return read_records(download, reader, malformed if tolerant else None, check)
 
     replaced = bytearray()
     if deduplicate:
-        replaced = find_replaced(lambda: chain.from_iterable(read([])))
+        replaced = find_replaced(lambda: chain.from_iterable(read(reader.restart(), [])))
     malformed: list[MalformedLine] = []
     ordinal = events = 0
     with _open(path) as file:
-        for block in read(malformed):
+        for block in read(reader := reader.restart(), malformed):
             records = block
             if replaced:
                 numbered = enumerate(block, ordinal)
                 records = [r for n, r in numbered if not any(replaced[n : n + 1])]
-                ordinal += len(block)
+            ordinal += len(block)
             events += len(records)
             _write(path, file, encode(records))
     if malformed and not events:
         raise malformed[0].error
     if replaced and ordinal != len(replaced):
         raise IncompleteExportError("the body could not be read twice alike")
-    return Prepared(path, events, tuple(malformed))
+    reader.strays.check(ordinal)
+    return Prepared(path, events, tuple(malformed), reader.strays.count)
 
 
 def read_records(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import re
 import shutil
@@ -20,6 +21,16 @@ _PREFIX: Final = "tap-mixpanel-parallel-"
 _LOCK: Final = "lock"
 _OURS: Final = re.compile(rf"{_PREFIX}[a-z0-9_]{{8}}(-ended)?")
 """The names that `mkdtemp` makes, and nobody else."""
+
+_MORE_SPACE: Final = "free some space there, or set spool_dir to a folder with more"
+_MORE_FILES: Final = "raise the limit of open files (ulimit -n), or lower workers"
+_REMEDIES: Final[dict[int | None, str]] = {
+    errno.ENOSPC: _MORE_SPACE,
+    errno.EDQUOT: _MORE_SPACE,
+    errno.EFBIG: _MORE_SPACE,
+    errno.EMFILE: _MORE_FILES,
+    errno.ENFILE: _MORE_FILES,
+}
 
 
 class Spool:
@@ -98,10 +109,8 @@ def _remove(folder: Path) -> None:
 
 def spool_error(path: Path, error: OSError) -> SpoolError:
     """What to tell a person when `path` can't be written."""
-    return SpoolError(
-        f"spool_dir: {path} can't be written ({error.strerror or error}); "
-        "free some space there, or set spool_dir to a folder with more"
-    )
+    remedy = _REMEDIES.get(error.errno, "set spool_dir to a folder that can be written")
+    return SpoolError(f"spool_dir: {path} can't be written ({error.strerror or error}); {remedy}")
 
 
 @contextlib.contextmanager

@@ -23,12 +23,14 @@ from tests.failures.harness import (
     environment,
     identities,
     lines_of,
+    on_time,
     wait_until,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tap_mixpanel_parallel.sandbox.effects import Source
     from tests.failures.conftest import LabMaker
 
 
@@ -38,14 +40,13 @@ class BigAndDamaged(Damage):
 
     body: bytes = b""
 
-    def lines(self, source: object) -> Iterator[bytes]:
+    def lines(self, source: Source) -> Iterator[bytes]:
         """Give the body."""
-        del source
-        yield self.body
+        yield on_time(self.body, source)
 
 
 BIG: Final = b"".join(
-    b'{"event":"A","properties":{"time":1,"$insert_id":"%d","v":"%s"}}\n' % (n, b"x" * 1000)
+    b'{"event":"A","properties":{"time":TIME,"$insert_id":"%d","v":"%s"}}\n' % (n, b"x" * 1000)
     for n in range(1500)
 )
 
