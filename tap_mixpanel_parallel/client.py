@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import html
+import errno
 import json
+import os
 import re
-import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -17,14 +17,26 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
+from tap_mixpanel_parallel.answers import (
+    check_age,
+    check_framing,
+    error_of,
+    is_gzip,
+    may_refuse_all,
+)
+from tap_mixpanel_parallel.connection import Deadline, OwnConnection
 from tap_mixpanel_parallel.exceptions import (
+    AttemptError,
     IncompleteExportError,
-    RateLimitError,
+    OversizeError,
     RefusedError,
+    SpoolError,
+    TapError,
     TransportError,
 )
 from tap_mixpanel_parallel.redaction import Redactor
 from tap_mixpanel_parallel.spool import spooling
+from tap_mixpanel_parallel.wording import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,20 +46,18 @@ if TYPE_CHECKING:
     from tap_mixpanel_parallel.windows import Window
 
 _CHUNK: Final = 1 << 16
-_CONNECT_TIMEOUT: Final = 60.0
-_LONGEST_ANSWER: Final = 200
+_ALONE: Final = 10
+"""A body that is so many times as large as all else in the spool fills the disk by itself."""
 
-_REMEDIES: Final = {
-    400: "check events, where and project_timezone",
-    401: "check service_account_username and service_account_secret (or project_secret), "
-    "and region",
-    402: "the raw export is not part of the project's plan",
-    403: "give the service account access to the project, and check project_id and region",
-}
+_CONNECT_TIMEOUT: Final = 60.0
+_ERROR_SECONDS: Final = 5.0
+"""How long the text of an error may take: its status is what counts."""
 
 _TLS_HINT: Final = (
     "; where a proxy signs connections anew, REQUESTS_CA_BUNDLE names the file of its certificate"
 )
+
+_FILES_HINT: Final = "; raise the limit of open files (ulimit -n), or lower workers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +88,8 @@ class ExportClient:
         events: Sequence[str] = (),
         where: str | None = None,
         timeout: float = 600.0,
+        attempt_timeout: float = 21_600.0,
+        most_bytes: int = 20_000_000_000,
         trust_env: bool = True,
     ) -> None:
         """Request with these credentials and filters.
@@ -88,6 +100,8 @@ class ExportClient:
             events: Only events of these names; none means all.
             where: Mixpanel's filter expression.
             timeout: Seconds without a byte after which an attempt has failed.
+            attempt_timeout: Seconds after which it has failed however its bytes come.
+            most_bytes: The largest body.
             trust_env: Whether the environment may name a proxy (see requests).
         """
         self._url = f"{url}/export"
@@ -95,9 +109,18 @@ class ExportClient:
         self._credentials = credentials
         self._redact = Redactor(credentials)
         self._timeout = timeout
+        self._attempt_timeout = attempt_timeout
+        self._most_bytes = most_bytes
         self._trust_env = trust_env
         self._connect_timeout = min(_CONNECT_TIMEOUT, timeout)
-        self._agent = f"tap-mixpanel-parallel/{version('tap-mixpanel-parallel')}"
+        self._headers = {
+            "Accept": "text/plain",
+            "Accept-Encoding": "gzip",
+            "User-Agent": f"tap-mixpanel-parallel/{version('tap-mixpanel-parallel')}",
+            "Connection": "close",
+            "Cache-Control": "no-cache, no-store",
+            "Pragma": "no-cache",  # the same, to a cache of HTTP/1.0
+        }
         self._parameters = {"time_in_ms": "true"}
         if credentials.project_id is not None:
             self._parameters["project_id"] = credentials.project_id
@@ -105,7 +128,6 @@ class ExportClient:
             self._parameters["event"] = json.dumps(list(events))
         if where:
             self._parameters["where"] = where
-        self._local = threading.local()
 
     def download(
         self,
@@ -114,17 +136,19 @@ class ExportClient:
         *,
         limit: int | None = None,
         on_bytes: Callable[[int], None] = lambda _: None,
+        on_error: Callable[[], None] = lambda: None,
     ) -> Download:
         """Fetch one window, once, into a file.
 
         What it returns has arrived whole, as far as the transport tells. Whether it is
-        gzip that ends with its checksum, and events, shows when it is read.
+        gzip that ends with its checksum, and events of these days, shows when it is read.
 
         Args:
             window: The days.
             path: The file to write.
             limit: At most so many events.
             on_bytes: Called with the size of each piece as it arrives.
+            on_error: Called as soon as it is known that Mixpanel may refuse every request.
 
         Raises:
             RefusedError: If no request can do better.
@@ -136,102 +160,96 @@ class ExportClient:
         }
         if limit is not None:
             parameters["limit"] = str(limit)
+        connection = OwnConnection()
+        deadline = Deadline(connection, self._attempt_timeout)
         try:
-            with self._session().get(
-                self._url,
-                params=parameters,
-                timeout=(self._connect_timeout, self._timeout),
-                stream=True,
-                # A redirect could carry the credentials to another host.
-                allow_redirects=False,
-            ) as response:
-                self._check_status(response)
-                _check_framing(response)
-                compressed = _is_gzip(response)
-                size = _save(response, path, on_bytes)
-        except requests.ConnectTimeout:
-            raise TransportError(
-                f"no connection to {self._host} within {self._connect_timeout:g} seconds"
-            ) from None
-        except (requests.Timeout, urllib3.exceptions.TimeoutError):
-            raise TransportError(
-                f"no byte for {self._timeout:g} seconds (request_timeout)"
-            ) from None
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            hint = _TLS_HINT if isinstance(error, requests.exceptions.SSLError) else ""
-            cause = self._redact(_root_cause(error))
-            raise TransportError(f"{self._host}: {cause}{hint}") from None
+            with connection, deadline:
+                download = self._download(connection, parameters, path, on_bytes, on_error)
+        except RefusedError:
+            raise
+        except Exception as error:  # noqa: BLE001 - libraries raise anything over a broken answer
+            raise self._explain(error, path, is_overdue=deadline.is_over) from None
+        if deadline.is_over:  # so it ends where it was broken off
+            raise self._overdue()
+        return download
+
+    def _download(
+        self,
+        connection: OwnConnection,
+        parameters: dict[str, str],
+        path: Path,
+        on_bytes: Callable[[int], None],
+        on_error: Callable[[], None],
+    ) -> Download:
+        session = connection.session
+        session.trust_env = self._trust_env
+        # UTF-8 bytes: requests would encode text as Latin-1 and fail at 東京.
+        session.auth = (
+            self._credentials.username.encode(),  # type: ignore[assignment]
+            self._credentials.password.encode(),
+        )
+        started = time.monotonic()
+        with session.get(
+            self._url,
+            params=parameters,
+            headers=self._headers,
+            timeout=(self._connect_timeout, self._timeout),
+            stream=True,
+            # A redirect could carry the credentials to another host.
+            allow_redirects=False,
+        ) as response:
+            if response.status_code != requests.codes.ok:
+                if may_refuse_all(response.status_code):
+                    on_error()
+                with Deadline(connection, _ERROR_SECONDS):
+                    raise error_of(response, self._redact)
+            check_framing(response)
+            check_age(response, time.monotonic() - started)
+            compressed = is_gzip(response)
+            size = _save(response, path, on_bytes, self._most_bytes)
         if compressed and size == 0:
             raise IncompleteExportError("the answer is cut: gzip without a byte")
         return Download(path, compressed, size, datetime.now(UTC))
 
-    def _session(self) -> requests.Session:
-        session: requests.Session | None = getattr(self._local, "session", None)
-        if session is None:
-            session = self._local.session = requests.Session()
-            session.trust_env = self._trust_env
-            # UTF-8 bytes: requests would encode text as Latin-1 and fail at 東京.
-            session.auth = (
-                self._credentials.username.encode(),  # type: ignore[assignment]
-                self._credentials.password.encode(),
-            )
-            session.headers.update(
-                {
-                    "Accept": "text/plain",
-                    "Accept-Encoding": "gzip",
-                    "User-Agent": self._agent,
-                }
-            )
-        return session
+    def _explain(self, error: Exception, path: Path, *, is_overdue: bool) -> TapError:
+        """Why an attempt has failed, for a person."""
+        if is_overdue:
+            return self._overdue()
+        if isinstance(error, SpoolError):
+            return _alone(path, error)
+        if isinstance(error, TapError):
+            return error
+        if isinstance(error, requests.ConnectTimeout):
+            text = f"no connection to {self._host} within {self._connect_timeout:g} seconds"
+        elif isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError)):
+            text = f"no byte for {self._timeout:g} seconds (request_timeout)"
+        else:
+            known = isinstance(error, (requests.RequestException, urllib3.exceptions.HTTPError))
+            kind = "" if known else f"{type(error).__name__}: "
+            text = f"{self._host}: {kind}{self._redact(_root_cause(error))}{_hint(error)}"
+        return TransportError(text)
 
-    def _check_status(self, response: requests.Response) -> None:
-        status = response.status_code
-        if status == requests.codes.ok:
-            return
-        said = self._redact(_read_error(response, self._redact))[:_LONGEST_ANSWER]
-        answer = f"HTTP {status}: {said}" if said else f"HTTP {status}"
-        if status == requests.codes.too_many_requests:
-            raise RateLimitError(
-                f"{answer}; requests of others and of earlier runs count too",
-                _retry_after(response),
-            )
-        if status == requests.codes.request_timeout or status >= 500 or status < 300:  # noqa: PLR2004
-            raise TransportError(answer)
-        if status < 400:  # noqa: PLR2004
-            raise RefusedError(
-                f"{answer}: Mixpanel redirects, and credentials follow no redirect; "
-                "check region and api_url"
-            )
-        if status == requests.codes.bad_request and "authenticate" in said.lower():
-            status = requests.codes.unauthorized
-        remedy = _REMEDIES.get(status, "check region and api_url")
-        raise RefusedError(f"Mixpanel refuses the export. {answer}; {remedy}")
-
-
-def _is_gzip(response: requests.Response) -> bool:
-    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding in {"gzip", "x-gzip"}:
-        return True
-    if encoding not in {"identity", ""}:
-        raise TransportError(f"the answer is encoded as {encoding!r}, which nobody asked for")
-    return False
-
-
-def _check_framing(response: requests.Response) -> None:
-    """Refuse an answer whose end only the end of the connection would show."""
-    coding = response.headers.get("Transfer-Encoding", "").strip().lower()
-    length = response.headers.get("Content-Length", "").strip()
-    if coding != "chunked" and not (length.isascii() and length.isdigit()):
-        raise IncompleteExportError(
-            "the answer names neither its length nor its end, so it can't be proven complete"
+    def _overdue(self) -> TransportError:
+        return TransportError(
+            f"not whole after {self._attempt_timeout:g} seconds (attempt_timeout)"
         )
 
 
-def _save(response: requests.Response, path: Path, on_bytes: Callable[[int], None]) -> int:
+def _hint(error: Exception) -> str:
+    """What to do about an error that a machine's settings cause."""
+    if isinstance(error, requests.exceptions.SSLError):
+        return _TLS_HINT
+    return _FILES_HINT if os.strerror(errno.EMFILE) in str(error) else ""
+
+
+def _save(
+    response: requests.Response, path: Path, on_bytes: Callable[[int], None], most_bytes: int
+) -> int:
     """Write the body as it comes, compressed or not.
 
     Raises:
         SpoolError: If the file can't be written.
+        OversizeError: If there is more of it than of any window.
     """
     size = 0
     # urllib3 makes errors of its own of the socket's, so an OSError is the file's.
@@ -240,32 +258,24 @@ def _save(response: requests.Response, path: Path, on_bytes: Callable[[int], Non
             file.write(chunk)
             size += len(chunk)
             on_bytes(len(chunk))
+            if size > most_bytes:
+                raise OversizeError(
+                    f"the answer is larger than {most_bytes / 1_000_000:,.0f} MB (max_window_mb); "
+                    "if it is a real export, lower window_days or raise max_window_mb"
+                )
     return size
 
 
-def _read_error(response: requests.Response, redact: Callable[[str], str]) -> str:
-    """What the answer says, in one line; secrets go before its form is changed."""
-    try:
-        body = response.raw.read(1 << 14, decode_content=True)
-        text = redact(body.decode("utf-8", "replace"))
-        parsed = json.loads(text)
-        text = str(parsed["error"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        text = html.unescape(re.sub(r"<(script|style).*?</\1>|<[^>]+>", " ", text, flags=re.DOTALL))
-    except urllib3.exceptions.HTTPError:
-        return ""
-    return " ".join(text.split())
-
-
-def _retry_after(response: requests.Response) -> float | None:
-    """Seconds to wait, from `Retry-After` as a number or a date (RFC 9110, 10.2.3)."""
-    value = response.headers.get("Retry-After", "").strip()
-    try:
-        if value.isascii() and value.isdigit():
-            return float(value)
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError, OverflowError):
-        return None
+def _alone(path: Path, error: SpoolError) -> AttemptError:
+    """The error, or that there is no use in another attempt, as others take hardly any room."""
+    sizes = {}
+    for each in path.parent.glob("*.*"):
+        with suppress(OSError):  # others come and go
+            sizes[each.name] = each.stat().st_size
+    size = sizes.pop(path.name, 0)
+    if size <= _ALONE * sum(sizes.values()):
+        return error
+    return OversizeError(f"{error}; {format_bytes(size)} of this window alone have taken it all")
 
 
 def _root_cause(error: BaseException) -> str:

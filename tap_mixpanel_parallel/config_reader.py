@@ -7,6 +7,7 @@ import stat
 import tempfile
 from datetime import date, timedelta
 from difflib import get_close_matches
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -131,9 +132,21 @@ class ConfigReader:
             return None
         if "@" in value:
             self.problems.append(f"{name}: holds credentials; give them in their own settings")
+        elif "?" in value or "#" in value:  # behind either a token may stand: it is not quoted
+            self.problems.append(
+                f"{name}: has a query (?) or a fragment (#); give the base URL without it, e.g. "
+                "https://data.mixpanel.com/api/2.0"
+            )
         elif not _is_url(value, _API_SCHEMES):
             self._problem(
                 name, value, "is no base URL; give e.g. https://data.mixpanel.com/api/2.0"
+            )
+        elif _sends_in_clear(value):
+            self._problem(
+                name,
+                value,
+                "would send the credentials over the network in clear text; give https:// "
+                "(http:// is for this machine alone: localhost, 127.0.0.1)",
             )
         return value.rstrip("/")
 
@@ -305,3 +318,14 @@ def _is_url(value: str, schemes: frozenset[str]) -> bool:
     except ValueError:
         return False
     return fits and bool(parts.hostname) and not (parts.query or parts.fragment)
+
+
+def _sends_in_clear(url: str) -> bool:
+    """Whether a URL leads to another machine without encryption."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    try:
+        is_here = ip_address(host).is_loopback
+    except ValueError:
+        is_here = host == "localhost" or host.endswith(".localhost")  # RFC 6761, 6.3
+    return parts.scheme == "http" and not is_here

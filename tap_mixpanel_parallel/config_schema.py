@@ -60,7 +60,8 @@ _SETTINGS: Final = th.PropertiesList(
         "api_url",
         th.StringType,
         title="API URL",
-        description="Base URL instead of the region's, e.g. `http://127.0.0.1:8974/api/2.0`.",
+        description="Base URL instead of the region's, e.g. `http://127.0.0.1:8974/api/2.0`. "
+        "`https`, except to this machine.",
     ),
     th.Property(
         "start_date",
@@ -202,6 +203,21 @@ _SETTINGS: Final = th.PropertiesList(
         default=600,
         title="Request timeout",
         description="Seconds without a byte after which an attempt has failed.",
+    ),
+    th.Property(
+        "attempt_timeout",
+        th.IntegerType(minimum=1, maximum=604_800),
+        default=21_600,
+        title="Attempt timeout",
+        description="Seconds after which an attempt has failed, however its bytes come: "
+        "six hours by default.",
+    ),
+    th.Property(
+        "max_window_mb",
+        th.IntegerType(minimum=1, maximum=1_000_000),
+        default=20_000,
+        title="Maximum window size",
+        description="Megabytes of a window as it arrives, compressed; a larger one fails.",
     ),
     th.Property(
         "spool_dir",

@@ -16,11 +16,14 @@ from msgspec import Raw, Struct
 from tap_mixpanel_parallel.exceptions import IncompleteExportError, MalformedLineError, quote_line
 from tap_mixpanel_parallel.localtime import local_time, parse_time
 from tap_mixpanel_parallel.occurrences import Occurrences
+from tap_mixpanel_parallel.strays import Strays
 from tap_mixpanel_parallel.surrogates import mend
 
 if TYPE_CHECKING:
     from hashlib import md5
     from zoneinfo import ZoneInfo
+
+    from tap_mixpanel_parallel.windows import Window
 else:
     try:
         # CPython's own takes half as long as hashlib's, which is OpenSSL's, for a short text.
@@ -112,15 +115,28 @@ class EventReader:
 
     It counts byte-identical events that have no `$insert_id`, so use one reader for one
     window.
+
+    Attributes:
+        strays: Counts the events that lie outside the window.
     """
 
-    def __init__(self, zone: ZoneInfo, *, properties_as_text: bool = False) -> None:
+    def __init__(
+        self,
+        zone: ZoneInfo,
+        *,
+        window: Window | None = None,
+        properties_as_text: bool = False,
+    ) -> None:
         """Make a reader.
 
         Args:
             zone: The zone in which the project stores times.
+            window: The days that the events should lie on; None lets them lie anywhere.
             properties_as_text: Whether `properties` becomes a string of JSON.
         """
+        self.strays = Strays(window)
+        self._first_ms, self._last_ms = self.strays.first_ms, self.strays.last_ms
+        self._window = window
         self._zone = zone
         self._local = local_time(zone)
         self._processed = local_time(UTC)
@@ -130,7 +146,9 @@ class EventReader:
 
     def restart(self) -> EventReader:
         """A reader to begin the window again with."""
-        return EventReader(self._zone, properties_as_text=self._properties_as_text)
+        return EventReader(
+            self._zone, window=self._window, properties_as_text=self._properties_as_text
+        )
 
     def read(self, line: bytes, number: int) -> EventRecord:
         """Turn a line into a record.
@@ -163,6 +181,8 @@ class EventReader:
             return self._read_unusual(line, number)
         sent_id = properties.sent_id
         time_ms = properties.time
+        if not self._first_ms <= time_ms <= self._last_ms:
+            self.strays.add(time_ms)
         key = (
             f"{event}\x1f{distinct_id or '' if sent_id is None else sent_id}"
             f"\x1f{time_ms}\x1f{insert_id}"
@@ -189,6 +209,7 @@ class EventReader:
             processed_at = self._processed_at(properties.processed_ms)
         except (msgspec.DecodeError, RecursionError, ValueError, OverflowError) as error:
             raise _no_event(line, number, error) from None
+        self.strays.add(time_ms)
         local = self._processed if is_utc else self._local
         return EventRecord(
             event_key(

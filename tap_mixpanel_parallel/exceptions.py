@@ -55,6 +55,18 @@ class RateLimitError(AttemptError):
         self.retry_after = retry_after
 
 
+class LastAttemptError(AttemptError):
+    """One attempt at one window failed, and in this run another would fail as well."""
+
+
+class OversizeError(LastAttemptError):
+    """The answer is larger than any window, or than the disk."""
+
+
+class LaterThanTodayError(LastAttemptError):
+    """Mixpanel says that the window ends after today: clocks or time zones differ."""
+
+
 class IncompleteExportError(AttemptError):
     """The answer ended before the export did: cut, damaged, or aborted by Mixpanel."""
 
@@ -83,6 +95,18 @@ def drop_frames(error: Exception) -> None:
 def quote_line(line: bytes) -> str:
     """The first 200 characters of a line, for a person."""
     return line[: 4 * _QUOTED].decode("utf-8", "backslashreplace")[:_QUOTED]
+
+
+class UnknownError(TapError):
+    """Something went wrong that this tap does not know."""
+
+    def __init__(self, where: str, error: BaseException) -> None:
+        """Say where, and what Python says."""
+        said = " ".join(str(error).split())
+        super().__init__(
+            f"{where}: an error that this tap does not know ends the run; please report it: "
+            f"{type(error).__name__}: {said}"
+        )
 
 
 class ThreadError(TapError):

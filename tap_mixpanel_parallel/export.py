@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Protocol
 
 from tap_mixpanel_parallel.emission import Exit, Outlet, PreparedWindow
 from tap_mixpanel_parallel.exceptions import (
     AttemptError,
+    LaterThanTodayError,
     OutputError,
     ReaderGoneError,
+    RefusedError,
     TapError,
     TerminatedError,
 )
-from tap_mixpanel_parallel.fetcher import Fetcher, RetryPolicy
+from tap_mixpanel_parallel.fetcher import Fetcher
 from tap_mixpanel_parallel.limits import RateLimit
 from tap_mixpanel_parallel.preparation import Preparation
 from tap_mixpanel_parallel.progress import BatchResult, ParallelFetchResult, Reporter
 from tap_mixpanel_parallel.redaction import Redactor
+from tap_mixpanel_parallel.retries import RetryPolicy
 from tap_mixpanel_parallel.state import ExportState, FailedWindow
-from tap_mixpanel_parallel.windows import Window
+from tap_mixpanel_parallel.windows import Window, subtract
 from tap_mixpanel_parallel.wording import format_seconds
 
 if TYPE_CHECKING:
@@ -84,6 +89,7 @@ class Export:
         self.state = state
         self._settings = settings
         self._emitter = emitter
+        self._today = settings.today
         self._clock = clock
         self._logger = logger
         self._redact = Redactor(settings.credentials)
@@ -213,6 +219,8 @@ class Export:
         try:
             while not fetcher.is_done:
                 self._emitter.check()
+                if self._reporter is not None:
+                    self._reporter.look(fetcher.active)
                 wait = 0.0 if self._exit.is_busy else _LOOK_UP_SECONDS
                 if (outcome := fetcher.next(timeout=wait)) is not None:
                     self._take(outcome, fetcher)
@@ -229,11 +237,37 @@ class Export:
     def _take(self, outcome: Outcome, fetcher: Fetcher) -> None:
         """Begin to emit what has come of a window, or try it again, or count it as failed."""
         task = outcome.task
-        if outcome.error is not None:
+        if isinstance(outcome.error, LaterThanTodayError):
+            self._exit.drain()
+            self._leave_out_today(task, outcome.error, fetcher)
+        elif outcome.error is not None:
             self._exit.drain()  # windows end in the order in which they arrived
             self._end(self._fail(task, outcome.error))
         elif (window := self._prepare(outcome, fetcher)) is not None:
             self._exit.begin(window)
+
+    def _leave_out_today(self, task: Task, error: LaterThanTodayError, fetcher: Fetcher) -> None:
+        """Read a window without today, which has not begun by Mixpanel's clock.
+
+        Raises:
+            RefusedError: If the clocks are further apart than that.
+        """
+        today = self._settings.today
+        now = self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        zone = self._settings.project_timezone.key
+        reason = f"{self._reason(error)}: it is {now} by that clock, so {today} in {zone}"
+        if task.window.last != today:
+            raise RefusedError(reason)
+        self._logger.warning("%s: %s is left out. %s", task.window, today, reason)
+        # The day before is Mixpanel's today: it goes on, so it is not loaded.
+        self._today = today - timedelta(days=1)
+        loaded = subtract(self.state.loaded, [Window(self._today, today)])
+        self.state = replace(self.state, loaded=loaded)
+        self._emitter.checkpoint(self.state)
+        if len(task.window) > 1:
+            fetcher.shorten(task)
+        else:
+            self._end(self._result(task))
 
     def _pump(self) -> None:
         """While a window is prepared, the one before it leaves as fast as it is taken.
@@ -247,7 +281,7 @@ class Export:
         """A window is emitted: checkpoint it."""
         self.state = self.state.finish(
             window.task.window,
-            today=self._settings.today,
+            today=self._today,
             lookback_days=self._settings.lookback_days,
         )
         self._emitter.checkpoint(self.state)

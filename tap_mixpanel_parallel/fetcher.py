@@ -7,22 +7,23 @@ settles it, or rejects a body that turns out to be incomplete; then it is fetche
 from __future__ import annotations
 
 import queue
-import random
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Self
 
 from tenacity import Retrying, retry_if_exception_type
 
 from tap_mixpanel_parallel.exceptions import (
     AttemptError,
-    RateLimitError,
     TapError,
     ThreadError,
+    UnknownError,
     drop_frames,
 )
+from tap_mixpanel_parallel.windows import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,12 +33,12 @@ if TYPE_CHECKING:
 
     from tap_mixpanel_parallel.client import Download, ExportClient
     from tap_mixpanel_parallel.limits import RateLimit
-    from tap_mixpanel_parallel.windows import Window
+    from tap_mixpanel_parallel.retries import RetryPolicy
 
 _AHEAD: Final = 2
 """Windows that are under way or wait to be emitted, for each worker."""
 
-_GROWTH: Final = 3
+_DOUBT_SECONDS: Final = 0.05
 
 
 @dataclass(slots=True, eq=False)
@@ -50,6 +51,7 @@ class Task:
         started: When its first request began; seconds of the fetcher's clock.
         requested: When the current request began.
         received: Bytes of the current request so far.
+        told: How often a person was told that the current request takes long.
         rejected: Why the last body was not taken, until the next attempt.
         malformed: A digest of the last body's lines that were no events, where they may be
             let pass.
@@ -60,6 +62,7 @@ class Task:
     started: float = 0.0
     requested: float = 0.0
     received: int = 0
+    told: int = 0
     rejected: AttemptError | None = None
     malformed: bytes = b""
 
@@ -75,45 +78,6 @@ class Outcome:
 
 class _Stopped(BaseException):
     """The fetcher is closed; the thread ends."""
-
-
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """How often a window is tried, and how long the pauses are.
-
-    Attributes:
-        max_attempts: Requests for one window in one run.
-        first_pause: Seconds; each further pause is three times as long.
-        first_limited_pause: The same after a 429, whose hourly limit frees up slowly.
-        longest_pause: Seconds.
-        longest_limited_pause: Seconds, whatever a 429 says: no limit lasts over an hour.
-        jitter: Seconds added to each pause, so that workers don't come back together.
-        on_retry: Called, by the thread that fetches, with a task whose attempt has failed,
-            why, and the seconds until the next.
-    """
-
-    max_attempts: int = 5
-    first_pause: float = 1.0
-    first_limited_pause: float = 5.0
-    longest_pause: float = 300.0
-    longest_limited_pause: float = 3700.0
-    jitter: Callable[[], float] = random.random
-    on_retry: Callable[[Task, BaseException, float], None] = lambda *_: None
-
-    def pause(self, attempts: int, error: BaseException | None) -> float:
-        """Seconds to wait before the next attempt.
-
-        Args:
-            attempts: How often the window has been requested.
-            error: Why the last attempt failed; a 429 may say how long to wait.
-        """
-        first = self.first_pause
-        if isinstance(error, RateLimitError):
-            if error.retry_after is not None:
-                return min(error.retry_after, self.longest_limited_pause) + self.jitter()
-            first = self.first_limited_pause
-        pause: float = first * _GROWTH ** (attempts - 1)
-        return min(pause, self.longest_pause) + self.jitter()
 
 
 class Fetcher:
@@ -155,6 +119,7 @@ class Fetcher:
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
         self._active: set[Task] = set()
+        self._doubtful: set[Task] = set()
         self._stop = threading.Event()
         self._workers = min(workers, len(self._waiting))
 
@@ -237,6 +202,12 @@ class Fetcher:
         task.rejected = error
         self._tasks.put(task)
 
+    def shorten(self, task: Task) -> None:
+        """Fetch a window of several days again, without its last day."""
+        task.window = Window(task.window.first, task.window.last - timedelta(days=1))
+        task.attempts = 0
+        self._tasks.put(task)
+
     def _feed(self) -> None:
         if self._waiting:
             self._tasks.put(self._waiting.popleft())
@@ -247,37 +218,44 @@ class Fetcher:
                 outcome = Outcome(task, download=self._retrying(task)(self._attempt, task))
             except _Stopped:
                 return
-            except BaseException as error:  # noqa: BLE001 - the driving thread raises it
+            except AttemptError as error:
                 outcome = Outcome(task, error=error)
+            except BaseException as error:  # noqa: BLE001 - the driving thread raises it
+                self._stop.set()  # before that thread gets to it, others would start requests
+                outcome = Outcome(task, error=_known(task, error))
             self._outcomes.put(outcome)
 
     def _retrying(self, task: Task) -> Retrying:
+        policy = self._policy
+
         def tell(state: RetryCallState) -> None:
-            error = state.outcome.exception() if state.outcome else None
+            error = _error(state)
             if error is not None and not self._stop.is_set():
-                self._policy.on_retry(task, error, state.upcoming_sleep)
+                policy.on_retry(task, error, state.upcoming_sleep)
 
         return Retrying(
             retry=retry_if_exception_type(AttemptError),
-            stop=lambda _: task.attempts >= self._policy.max_attempts,
-            wait=lambda state: self._policy.pause(
-                task.attempts, state.outcome.exception() if state.outcome else None
-            ),
+            stop=lambda state: policy.ends_with(task.attempts, _error(state)),
+            wait=lambda state: policy.pause(task.attempts, _error(state)),
             before_sleep=tell,
             sleep=self._sleep,
             reraise=True,
         )
 
+    def _seconds_to_start(self) -> float:
+        """0 if a start is taken; none is while an answer is read that may refuse them all."""
+        return _DOUBT_SECONDS if self._doubtful else self._limit.acquire()
+
     def _attempt(self, task: Task) -> Download:
         if task.rejected is not None:
             error, task.rejected = task.rejected, None
             raise error
-        while wait := self._limit.acquire():
+        while wait := self._seconds_to_start():
             self._sleep(wait)
         if self._stop.is_set():
             raise _Stopped
         task.attempts += 1
-        task.received = 0
+        task.received = task.told = 0
         task.requested = self._clock()
         task.started = task.started or task.requested
         path = self._folder / f"{task.window}.{task.attempts}.body"
@@ -287,13 +265,35 @@ class Fetcher:
 
         self._active.add(task)
         try:
-            return self._client.download(task.window, path, limit=self._event_limit, on_bytes=count)
-        except TapError:
+            return self._client.download(
+                task.window,
+                path,
+                limit=self._event_limit,
+                on_bytes=count,
+                on_error=lambda: self._doubtful.add(task),
+            )
+        except TapError as error:
+            if not isinstance(error, AttemptError):
+                self._stop.set()  # at once: before the doubt goes, or others would start
             path.unlink(missing_ok=True)
             raise
         finally:
             self._active.discard(task)
+            self._doubtful.discard(task)
 
     def _sleep(self, seconds: float) -> None:
         if self._stop.wait(seconds):
             raise _Stopped
+
+
+def _error(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
+
+
+def _known(task: Task, error: BaseException) -> TapError:
+    """The error itself if it says what happened, else one that does."""
+    if isinstance(error, TapError):
+        return error
+    unknown = UnknownError(str(task.window), error)
+    unknown.__cause__ = error
+    return unknown

@@ -81,11 +81,13 @@ class Prepared:
         path: The file of messages.
         events: How many there are.
         malformed: Lines that are no events; None if there are none.
+        strays: How many events of the body lie outside the window's days.
     """
 
     path: Path
     events: int
     malformed: Malformed | None = None
+    strays: int = 0
 
     @property
     def left_out(self) -> int:
@@ -116,25 +118,28 @@ def prepare(
         check: Called now and then; what it raises ends the work.
 
     Raises:
-        IncompleteExportError: If the body is damaged, or ends before the export does.
+        IncompleteExportError: If the body is damaged, ends before the export does, or is
+            that of another window.
         MalformedLineError: If a line is no event.
         SpoolError: If the file can't be written.
     """
 
-    def read(take: Take | None) -> Iterator[list[EventRecord]]:
-        return read_records(download, reader.restart(), take if tolerant else None, check)
+    def read(reader: EventReader, take: Take | None) -> Iterator[list[EventRecord]]:
+        return read_records(download, reader, take if tolerant else None, check)
 
     replaced = bytearray()
     if deduplicate:
-        replaced = find_replaced(lambda: chain.from_iterable(read(lambda *_: None)))
+        replaced = find_replaced(
+            lambda: chain.from_iterable(read(reader.restart(), lambda *_: None))
+        )
     ordinal = events = 0
     with Sieve(quarantine_path(path)) as sieve, _open(path) as file:
-        for block in read(sieve.add):
+        for block in read(reader := reader.restart(), sieve.add):
             records = block
             if replaced:
                 numbered = enumerate(block, ordinal)
                 records = [r for n, r in numbered if not any(replaced[n : n + 1])]
-                ordinal += len(block)
+            ordinal += len(block)
             events += len(records)
             _write(path, file, encode(records))
     malformed = sieve.malformed
@@ -142,7 +147,8 @@ def prepare(
         raise malformed.first
     if replaced and ordinal != len(replaced):
         raise IncompleteExportError("the body could not be read twice alike")
-    return Prepared(path, events, malformed)
+    reader.strays.check(ordinal)
+    return Prepared(path, events, malformed, reader.strays.count)
 
 
 def read_records(

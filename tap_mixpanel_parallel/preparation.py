@@ -59,17 +59,19 @@ class Preparation:
         """
         try:
             try:
-                return self._prepare_or_quarantine(task, download)
+                prepared = self._prepare_or_quarantine(task, download)
             except SpoolError:
                 _discard(download)
                 if not self._make_room():
                     raise
-                return self._prepare_or_quarantine(task, download)
+                prepared = self._prepare_or_quarantine(task, download)
         except AttemptError:
             _discard(download)
             raise
         finally:
             download.path.unlink(missing_ok=True)
+        self._warn_of_strays(task.window, prepared)
+        return prepared
 
     def _prepare_or_quarantine(self, task: Task, download: Download) -> Prepared:
         """Turn a body into messages.
@@ -79,11 +81,11 @@ class Preparation:
         further attempt mends them.
         """
         try:
-            return self._prepare_whole(download)
+            return self._prepare_whole(task.window, download)
         except MalformedLineError:
             if self._settings.on_malformed_line != "quarantine":
                 raise
-        prepared = self._prepare_whole(download, tolerant=True)
+        prepared = self._prepare_whole(task.window, download, tolerant=True)
         if (malformed := prepared.malformed) is None:
             return prepared
         if malformed.digest != task.malformed and self._settings.max_attempts > 1:
@@ -92,13 +94,16 @@ class Preparation:
         self._quarantine(task.window, malformed)
         return prepared
 
-    def _prepare_whole(self, download: Download, *, tolerant: bool = False) -> Prepared:
+    def _prepare_whole(
+        self, window: Window, download: Download, *, tolerant: bool = False
+    ) -> Prepared:
         settings = self._settings
         return prepare(
             download,
             _messages_path(download),
             reader=EventReader(
                 settings.project_timezone,
+                window=window,
                 properties_as_text=settings.properties_format == "string",
             ),
             encode=self._encoder(download.received_at),
@@ -106,6 +111,14 @@ class Preparation:
             deduplicate=settings.deduplicate,
             check=self._check,
         )
+
+    def _warn_of_strays(self, window: Window, prepared: Prepared) -> None:
+        if prepared.strays:
+            self._logger.warning(
+                "%s: events whose time lies outside these days: %d; they are loaded",
+                window,
+                prepared.strays,
+            )
 
     def _quarantine(self, window: Window, malformed: Malformed) -> None:
         path = self._settings.spool_dir / quarantine_name(self._settings, window)

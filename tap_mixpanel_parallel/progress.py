@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from tap_mixpanel_parallel.wording import counted, format_bytes, format_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from tap_mixpanel_parallel.fetcher import Task
     from tap_mixpanel_parallel.windows import Window
 
 Status = Literal["loaded", "failed"]
+
+_LONG_SECONDS: Final = 600.0
+"""A request that takes so long, or as long again, gets a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +207,20 @@ class Reporter:
             )
         if self._callback is not None:
             self._callback(BatchProgress(result, completed, self.total, self.seconds_left))
+
+    def look(self, active: Iterable[Task]) -> None:
+        """Tell of requests that take long, each now and then."""
+        for task in active:
+            seconds = self._clock() - task.requested
+            if seconds >= (task.told + 1) * _LONG_SECONDS:
+                task.told = int(seconds / _LONG_SECONDS)
+                self._logger.log(
+                    logging.DEBUG if self.quiet else logging.INFO,
+                    "%s: under way for %s, %s so far",
+                    task.window,
+                    format_seconds(seconds),
+                    format_bytes(task.received),
+                )
 
     def finish(self) -> ParallelFetchResult:
         """Sum the run up, with a table of what failed."""

@@ -57,6 +57,8 @@ class Settings:
     requests_per_second: int
     requests_per_hour: int
     request_timeout: float
+    attempt_timeout: int
+    max_window_mb: int
     spool_dir: Path
     warnings: tuple[str, ...] = ()
 
@@ -155,6 +157,8 @@ class Settings:
             requests_per_second=reader.integer("requests_per_second"),
             requests_per_hour=reader.integer("requests_per_hour"),
             request_timeout=reader.number("request_timeout"),
+            attempt_timeout=reader.integer("attempt_timeout"),
+            max_window_mb=reader.integer("max_window_mb"),
             spool_dir=reader.directory("spool_dir"),
             warnings=tuple(reader.warnings),
         )

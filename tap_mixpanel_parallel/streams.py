@@ -307,6 +307,8 @@ class EventsStream(Stream):
             events=settings.events,
             where=settings.where,
             timeout=settings.request_timeout,
+            attempt_timeout=settings.attempt_timeout,
+            most_bytes=settings.max_window_mb * 1_000_000,
             trust_env=not is_own,  # no proxy reaches into this process
         )
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import errno
 import gzip
 import json
 import math
+import os
 import re
 import time
 from datetime import UTC, date, datetime, timedelta
@@ -19,6 +21,7 @@ import pytest
 import requests
 import urllib3
 
+from tap_mixpanel_parallel import answers as answers_module
 from tap_mixpanel_parallel import client as client_module
 from tap_mixpanel_parallel.auth import Credentials
 from tap_mixpanel_parallel.client import Download, ExportClient
@@ -26,6 +29,8 @@ from tap_mixpanel_parallel.events import EventReader
 from tap_mixpanel_parallel.exceptions import (
     AttemptError,
     IncompleteExportError,
+    LaterThanTodayError,
+    OversizeError,
     RateLimitError,
     RefusedError,
     SpoolError,
@@ -95,6 +100,9 @@ class TestRequest:
         }
         assert request.headers["Accept-Encoding"] == "gzip"
         assert re.fullmatch(r"tap-mixpanel-parallel/\d+\.\d+\.\d+", request.headers["User-Agent"])
+        assert request.headers["Connection"] == "close"
+        assert request.headers["Cache-Control"] == "no-cache, no-store"
+        assert request.headers["Pragma"] == "no-cache"
         assert request.timeout == (60.0, 600.0)
 
     def test_a_project_secret_goes_without_project_id(
@@ -194,6 +202,25 @@ class TestBody:
         assert type(found) is IncompleteExportError
         assert "neither its length nor its end" in str(found)
 
+    @pytest.mark.parametrize("age", ["3", "86400", " 120 "])
+    def test_an_answer_that_is_older_than_its_request(
+        self, requests_mock: Mocker, path: Path, age: str
+    ) -> None:
+        answer(requests_mock, b"{}\n", Age=age)
+        found = error(path)
+        assert type(found) is IncompleteExportError
+        assert str(found).startswith("a cache on the way answers, with what Mixpanel said ")
+
+    @pytest.mark.parametrize("age", ["", "0", "1", "-5", "soon", "9" * 5000])
+    def test_an_answer_that_is_not(self, requests_mock: Mocker, path: Path, age: str) -> None:
+        answer(requests_mock, b"{}\n", Age=age)
+        assert client().download(WEEK, path).size == 3
+
+    def test_a_body_that_is_larger_than_any(self, requests_mock: Mocker, path: Path) -> None:
+        answer(requests_mock, b"x" * 2_000_001)
+        with pytest.raises(OversizeError, match=r"larger than 2 MB \(max_window_mb\)"):
+            client(most_bytes=2_000_000).download(WEEK, path)
+
     @pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, gzip"])
     def test_an_encoding_that_nobody_asked_for(
         self, requests_mock: Mocker, path: Path, encoding: str
@@ -226,9 +253,24 @@ class TestErrors:
             (
                 400,
                 problem("to_date cannot be later than today"),
-                RefusedError,
+                LaterThanTodayError,
                 "Mixpanel refuses the export. HTTP 400: to_date cannot be later than today; "
+                "check the clock of this machine, and project_timezone",
+            ),
+            (
+                400,
+                problem("Invalid where expression"),
+                RefusedError,
+                "Mixpanel refuses the export. HTTP 400: Invalid where expression; "
                 "check events, where and project_timezone",
+            ),
+            (
+                400,
+                problem("Unable to find project: invalid project id for cluster us"),
+                RefusedError,
+                "Mixpanel refuses the export. HTTP 400: Unable to find project: invalid project "
+                "id for cluster us; check region and project_id: each region knows its own "
+                "projects only",
             ),
             (
                 401,
@@ -294,7 +336,7 @@ class TestErrors:
         found = error(path)
         assert type(found) is kind
         assert str(found) == text
-        assert isinstance(found, AttemptError) is (kind is not RefusedError)
+        assert isinstance(found, RefusedError) is (kind is RefusedError)
         assert not path.exists()
 
     def test_no_redirect_is_followed(self, requests_mock: Mocker, path: Path) -> None:
@@ -343,7 +385,7 @@ class TestErrors:
         seconds: float | None,
     ) -> None:
         now = datetime(2025, 1, 15, 10, tzinfo=UTC).timestamp()
-        monkeypatch.setattr(client_module.time, "time", lambda: now)
+        monkeypatch.setattr(answers_module.time, "time", lambda: now)
         answer(requests_mock, b"", 429, **({} if value is None else {"Retry_After": value}))
         found = error(path)
         assert isinstance(found, RateLimitError)
@@ -377,6 +419,12 @@ class TestErrors:
             (requests.exceptions.SSLError("x"), f"{HOST}: x; where a proxy signs"),
             (requests.exceptions.ChunkedEncodingError("broken"), f"{HOST}: broken"),
             (urllib3.exceptions.IncompleteRead(7, 9), f"{HOST}: "),
+            (ValueError(f"no {SECRET}"), f"{HOST}: ValueError: no ***"),
+            (MemoryError(), f"{HOST}: MemoryError: MemoryError"),
+            (
+                requests.ConnectionError(OSError(errno.EMFILE, os.strerror(errno.EMFILE))),
+                "Too many open files; raise the limit of open files (ulimit -n), or lower workers",
+            ),
         ],
         ids=[
             "read timeout",
@@ -389,6 +437,9 @@ class TestErrors:
             "tls's hint",
             "broken",
             "cut",
+            "none of a library's own",
+            "without a text",
+            "files",
         ],
     )
     def test_transport(
@@ -511,7 +562,7 @@ class TestSandbox:
         sandbox.faults = [Fault.parse(fault)]
         fetcher = visitor(sandbox)
         if plain:
-            fetcher._session().headers["Accept-Encoding"] = "identity"
+            fetcher._headers["Accept-Encoding"] = "identity"
         with pytest.raises(TransportError):
             fetcher.download(WEEK, path)
 
@@ -539,6 +590,41 @@ class TestSandbox:
         with pytest.raises(TransportError, match=r"no byte for 0\.05 seconds \(request_timeout\)"):
             visitor(sandbox, timeout=0.05).download(WEEK, path)
         assert time.monotonic() - started < 5
+
+    def test_each_request_has_its_own_connection(self, sandbox: Sandbox, path: Path) -> None:
+        """Also where the server keeps it: what it sends twice is nobody's next answer."""
+        sandbox.faults = [Fault.parse("second_answer")]
+        fetcher = visitor(sandbox)
+        fetcher._headers["Connection"] = "keep-alive"
+        for day in WEEK.days():
+            found = read(fetcher.download(Window(day, day), path))
+            assert len(found) == len(list(PROJECT.lines(day, as_of=NOON)))
+
+    @pytest.mark.parametrize("fault", ["trickle=0.02", "trickle=0.02,at=0", "stall"])
+    def test_an_attempt_ends(self, sandbox: Sandbox, path: Path, fault: str) -> None:
+        sandbox.faults = [Fault.parse(fault)]
+        started = time.monotonic()
+        with pytest.raises(TransportError, match=r"^not whole after 0\.1 seconds \(attempt_timeo"):
+            visitor(sandbox, attempt_timeout=0.1).download(WEEK, path)
+        assert time.monotonic() - started < 5
+
+    def test_a_refusal_is_told_before_its_text_is_there(
+        self, sandbox: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(client_module, "_ERROR_SECONDS", 0.1)
+        told: list[float] = []
+        for status, count in [(503, 0), (429, 0), (408, 0), (401, 1), (403, 2)]:
+            sandbox.faults = [Fault.parse(f"status={status},trickle=0.1")]
+            kind = RefusedError if count else AttemptError
+            with pytest.raises(kind, match=rf"HTTP {status}(;|$)"):
+                visitor(sandbox).download(WEEK, path, on_error=lambda: told.append(1))
+            assert len(told) == count
+
+    @pytest.mark.parametrize("size", ["-5", "x", ""])
+    def test_a_chunk_size_that_is_none(self, sandbox: Sandbox, path: Path, size: str) -> None:
+        sandbox.faults = [Fault.parse(f"chunk_size={size}")]
+        with pytest.raises(TransportError):
+            visitor(sandbox).download(WEEK, path)
 
     def test_the_next_request_is_not_disturbed(self, sandbox: Sandbox, path: Path) -> None:
         fetcher = visitor(sandbox, timeout=5)

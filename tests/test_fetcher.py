@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import json
 import threading
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from tap_mixpanel_parallel.exceptions import AttemptError, ThreadError, TransportError
-from tap_mixpanel_parallel.fetcher import Fetcher, RetryPolicy, Task
+from tap_mixpanel_parallel.client import Download
+from tap_mixpanel_parallel.exceptions import (
+    AttemptError,
+    LaterThanTodayError,
+    OversizeError,
+    RefusedError,
+    ThreadError,
+    TransportError,
+    UnknownError,
+)
+from tap_mixpanel_parallel.fetcher import Fetcher, Outcome, Task
 from tap_mixpanel_parallel.limits import RateLimit
+from tap_mixpanel_parallel.retries import RetryPolicy
 from tap_mixpanel_parallel.windows import Window
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tap_mixpanel_parallel.client import ExportClient
@@ -51,7 +62,7 @@ class Told:
 
 
 def fetcher_of(
-    windows: list[Window], client: FailingClient, folder: Path, **options: Any
+    windows: list[Window], client: FailingClient | ScriptedClient, folder: Path, **options: Any
 ) -> Fetcher:
     options = {
         "limit": RateLimit(per_second=3, per_hour=60),
@@ -131,3 +142,122 @@ def test_not_all_threads_can_start(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for worker in set(threading.enumerate()) - before:
         worker.join(PATIENCE)
         assert not worker.is_alive()
+
+
+class ScriptedClient:
+    """Answers a window's requests with what the script says of its day."""
+
+    def __init__(self, script: dict[int, Callable[[Callable[[], None]], None]]) -> None:
+        self.script = script
+        self.asked: list[int] = []
+
+    def download(
+        self, window: Window, path: Path, *, on_error: Callable[[], None], **_: Any
+    ) -> Download:
+        day = window.first.day
+        self.asked.append(day)
+        if day in self.script:
+            self.script[day](on_error)
+        return Download(path, compressed=False, size=0, received_at=datetime.now(UTC))
+
+
+def outcomes(fetcher: Fetcher) -> Iterator[Outcome]:
+    """What comes until nothing more can."""
+    while (outcome := fetcher.next(timeout=PATIENCE)) is not None:
+        yield outcome
+        fetcher.settle()
+        if fetcher.is_done:
+            return
+
+
+MANY = [Window(date(2025, 1, day), date(2025, 1, day)) for day in range(1, 21)]
+
+
+def free(workers: int = 4) -> dict[str, Any]:
+    """No limit."""
+    return {"limit": RateLimit(per_second=1000, per_hour=100_000), "workers": workers}
+
+
+def refuse(_: Callable[[], None]) -> None:
+    raise RefusedError("no")
+
+
+def break_down(_: Callable[[], None]) -> None:
+    raise KeyError("surprise")
+
+
+def be_too_large(_: Callable[[], None]) -> None:
+    raise OversizeError("larger")
+
+
+@pytest.mark.parametrize("break_off", [refuse, break_down])
+def test_the_first_error_of_all_stops_all_starts_before_anybody_looks(
+    tmp_path: Path, break_off: Callable[[Callable[[], None]], None]
+) -> None:
+    client = ScriptedClient({1: break_off})
+    before = set(threading.enumerate())
+    with fetcher_of(MANY, client, tmp_path, **free(1)) as fetcher:
+        for worker in set(threading.enumerate()) - before:
+            worker.join(PATIENCE)
+        assert client.asked == [1]
+        with pytest.raises((RefusedError, UnknownError)):
+            fetcher.next(timeout=PATIENCE)
+
+
+def test_none_starts_while_what_may_be_a_refusal_is_read(tmp_path: Path) -> None:
+    begun, reading, verdict = (threading.Event() for _ in range(3))
+
+    def doubt(on_error: Callable[[], None]) -> None:
+        begun.wait(PATIENCE)
+        on_error()
+        reading.set()
+        verdict.wait(PATIENCE)
+        raise LaterThanTodayError("a date, and no refusal")
+
+    def wait(_: Callable[[], None]) -> None:
+        begun.set()
+        reading.wait(PATIENCE)
+
+    client = ScriptedClient({1: doubt, 2: wait})
+    with fetcher_of(MANY, client, tmp_path, **free(2)) as fetcher:
+        first = fetcher.next(timeout=PATIENCE)
+        assert first is not None
+        assert first.task.window == MANY[1]
+        fetcher.settle()
+        assert fetcher.next(timeout=0.3) is None
+        assert sorted(client.asked) == [1, 2]
+        verdict.set()
+        assert len(list(outcomes(fetcher))) == len(MANY) - 1
+    assert sorted(client.asked) == list(range(1, 21))
+
+
+def test_an_error_that_nobody_knows_is_a_sentence(tmp_path: Path) -> None:
+    client = ScriptedClient({1: break_down})
+    with fetcher_of(DAYS, client, tmp_path) as fetcher, pytest.raises(UnknownError) as caught:
+        list(outcomes(fetcher))
+    assert str(caught.value) == (
+        "2025-01-01..2025-01-01: an error that this tap does not know ends the run; please report "
+        "it: KeyError: 'surprise'"
+    )
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_what_no_attempt_mends_is_tried_once(tmp_path: Path) -> None:
+    client = ScriptedClient({2: be_too_large})
+    with fetcher_of(DAYS, client, tmp_path, **free()) as fetcher:
+        found = {o.task.window.first.day: o.error for o in outcomes(fetcher)}
+    assert str(found[2]) == "larger"
+    assert client.asked.count(2) == 1
+
+
+def test_a_window_without_its_last_day(tmp_path: Path) -> None:
+    client = ScriptedClient({})
+    week = Window(date(2025, 1, 1), date(2025, 1, 7))
+    with fetcher_of([week], client, tmp_path, **free()) as fetcher:
+        outcome = fetcher.next(timeout=PATIENCE)
+        assert outcome is not None
+        fetcher.shorten(outcome.task)
+        again = fetcher.next(timeout=PATIENCE)
+    assert again is not None
+    assert again.task.window == Window(date(2025, 1, 1), date(2025, 1, 6))
+    assert again.task.attempts == 1

@@ -15,6 +15,7 @@ import time
 import zlib
 from datetime import UTC, date, datetime
 from http.client import HTTPConnection
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
@@ -149,6 +150,10 @@ class TestExport:
             assert get(sandbox, headers=identity).content == BODY
             sandbox.faults = [Fault.parse("empty,times=1")]
             assert [get(sandbox).content for _ in range(2)] == [b"", BODY]
+
+
+def body_of(day: date) -> bytes:
+    return b"".join(line + b"\n" for line in PROJECT.lines(day, as_of=NOON))
 
 
 def lines(response: requests.Response) -> list[bytes]:
@@ -305,6 +310,7 @@ def body_is(expected: Callable[[], list[bytes]], end: bytes = b"\n") -> Any:
 
 
 MIDDLE = len(LINES) // 2
+LATER = [line for day in (*DAYS[1:], date(2025, 1, 9)) for line in PROJECT.lines(day, as_of=NOON)]
 
 
 class TestFaults:
@@ -328,6 +334,10 @@ class TestFaults:
             ("stall=0.01,at=0", whole),
             ("stall=0.01,at=-1", whole),
             ("stall=0.01,at=1000000000", whole),
+            ("trickle=0.001,at=-5", whole),
+            ("second_answer", whole),
+            ("another_window=0", whole),
+            ("another_window=1", body_is(lambda: LATER)),
             ("damage", damaged),
             ("damage=0", damaged),
             ("damage=-8", damaged),
@@ -378,6 +388,41 @@ class TestFaults:
         with pytest.raises(requests.ConnectionError, match="reset by peer"):
             get(sandbox)
         assert sandbox.requests[0].status is None
+
+    @pytest.mark.parametrize("text", ["chunk_size", "chunk_size=x,at=0"])
+    def test_a_chunk_size_that_is_none(self, sandbox: Sandbox, text: str) -> None:
+        sandbox.faults = [Fault.parse(text)]
+        with pytest.raises((ChunkedEncodingError, requests.ConnectionError, ValueError)):
+            _ = get(sandbox, stream=True).content
+
+    def test_a_late_answer_precedes_the_next_on_the_connection(self, sandbox: Sandbox) -> None:
+        sandbox.faults = [Fault.parse("second_answer,times=1")]
+        first, second = ({"from_date": str(day), "to_date": str(day)} for day in DAYS[:2])
+        with requests.Session() as session:
+            found = [
+                session.get(
+                    f"{sandbox.url}/export",
+                    params=RANGE | {"project_id": "1"} | params,
+                    auth=sandbox.auth,
+                    timeout=10,
+                ).content
+                for params in (first, second)
+            ]
+        assert found == [body_of(DAYS[0])] * 2
+
+    def test_an_endless_body(self, sandbox: Sandbox) -> None:
+        sandbox.faults = [Fault.parse("endless")]
+        with get(sandbox, stream=True) as response:
+            text = b"".join(islice(response.iter_content(len(BODY)), 4))
+        assert text.startswith(BODY * 2)
+        past = {"from_date": "1999-01-01", "to_date": "1999-01-01"}
+        assert get(sandbox, params=past).content == b""
+
+    def test_an_error_that_trickles(self, sandbox: Sandbox) -> None:
+        sandbox.faults = [Fault.parse("status=401,body=abc,trickle=0.05")]
+        started = time.monotonic()
+        assert get(sandbox).content == b"abc"
+        assert time.monotonic() - started > 0.1
 
     def test_plain(self, sandbox: Sandbox) -> None:
         sandbox.faults = [Fault.parse("plain")]

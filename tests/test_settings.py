@@ -284,7 +284,9 @@ class TestProblems:
             ("api_url", "http://", "api_url: 'http://' is no base URL"),
             ("api_url", "https://data mixpanel.com", "is no base URL"),
             ("api_url", "http://[::1", "is no base URL"),
-            ("api_url", "https://host/x?a=1", "is no base URL"),
+            ("api_url", "http://host/x", "api_url: 'http://host/x' would send the credentials"),
+            ("api_url", "http://10.0.0.7:8974", "over the network in clear text; give https://"),
+            ("api_url", "http://localhost.example", "in clear text"),
             ("api_url", 8974, "api_url: 8974 is no text"),
         ],
     )
@@ -319,6 +321,26 @@ class TestProblems:
         assert problems(api_url=url) == [
             "api_url: holds credentials; give them in their own settings"
         ]
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            f"https://data.mixpanel.com/api/2.0?token={SECRET}",
+            f"https://data.mixpanel.com/api/2.0#{SECRET}",
+            f"http://host:port/?{SECRET}",
+            f"gopher://host?{SECRET}",
+        ],
+    )
+    def test_what_may_be_a_token_is_not_quoted(self, url: str) -> None:
+        [found] = problems(api_url=url)
+        assert found.startswith("api_url: has a query (?) or a fragment (#); give the base URL")
+        assert SECRET not in found
+
+    @pytest.mark.parametrize(
+        "host", ["localhost:8974", "127.0.0.1", "127.1.2.3:1", "[::1]:8974", "mixpanel.localhost"]
+    )
+    def test_this_machine_needs_no_encryption(self, host: str) -> None:
+        assert read(api_url=f"http://{host}/api/2.0").api_url == f"http://{host}/api/2.0"
 
     @pytest.mark.parametrize(
         ("given", "expected"),

@@ -9,7 +9,6 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tap_mixpanel_parallel.exceptions import RefusedError
 from tap_mixpanel_parallel.sandbox import Project
 from tests.reference import Row, assert_same, lines_of, rows_of
 from tests.test_increments import pipeline_of
@@ -134,14 +133,17 @@ def test_an_end_that_is_tomorrow_there_waits(zone: str) -> None:
         assert pipeline.run().asked == []
 
 
-def test_a_wrong_zone_is_refused_with_the_settings_name() -> None:
+def test_a_wrong_zone_is_told_with_the_settings_name(caplog: pytest.LogCaptureFixture) -> None:
     project = Project(events_per_day=10, timezone="America/Los_Angeles")
     moment = datetime(2025, 1, 10, 3, tzinfo=UTC)  # still the 9th in Los Angeles
-    with (
-        pipeline_of(project, moment, start_date="2025-01-08") as pipeline,
-        pytest.raises(RefusedError, match=r"later than today.*project_timezone"),
-    ):
-        pipeline.run()
+    with pipeline_of(project, moment, start_date="2025-01-08") as pipeline:
+        asked = [str(window) for window in pipeline.run().asked]
+        assert asked == ["2025-01-08..2025-01-10", "2025-01-08..2025-01-09"]
+        assert pipeline.loaded == ["2025-01-08..2025-01-08"]
+
+    [told] = [message for message in caplog.messages if "2025-01-10 is left out" in message]
+    assert "later than today; check the clock of this machine, and project_timezone: " in told
+    assert "it is 2025-01-10T03:00:00Z by that clock, so 2025-01-10 in UTC" in told
 
 
 @pytest.mark.parametrize("zone", ZONES)

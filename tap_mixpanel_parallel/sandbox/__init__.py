@@ -29,12 +29,22 @@ from tap_mixpanel_parallel.sandbox.poison import poisoned_lines
 from tap_mixpanel_parallel.sandbox.project import Project
 from tap_mixpanel_parallel.sandbox.server import Sandbox
 from tap_mixpanel_parallel.sandbox.shaping import Shaping
+from tap_mixpanel_parallel.sandbox.unruly import (
+    AnotherWindow,
+    ChunkSize,
+    Endless,
+    SecondAnswer,
+    Trickle,
+)
 
 __all__ = [
+    "AnotherWindow",
+    "ChunkSize",
     "Cut",
     "Damage",
     "Effect",
     "Empty",
+    "Endless",
     "ExportRequest",
     "Fault",
     "HalfLine",
@@ -45,9 +55,11 @@ __all__ = [
     "Redirect",
     "Reset",
     "Sandbox",
+    "SecondAnswer",
     "Shaping",
     "Stall",
     "Status",
     "TerminatedEarly",
+    "Trickle",
     "poisoned_lines",
 ]

@@ -16,6 +16,7 @@ class Answer:
     body: bytes = b""
     content_type: str = JSON
     headers: tuple[tuple[str, str], ...] = ()
+    seconds_per_byte: float = 0.0
 
     @classmethod
     def error(cls, status: int, message: str, *headers: tuple[str, str]) -> Answer:

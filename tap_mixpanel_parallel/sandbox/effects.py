@@ -1,8 +1,8 @@
 """What can go wrong with an export, each kind a small value object.
 
-An effect changes an answer in one of three places: instead of it (`answer`), in its lines
-(`lines`), or in its bytes on the wire (`wire`). None of them touches a socket: the server does
-what the steps say.
+An effect changes an answer in one of four places: in what is exported (`asked`), instead of it
+(`answer`), in its lines (`lines`), or in its bytes on the wire (`wire`). None of them touches a
+socket: the server does what the steps say.
 
 Positions are counted from the beginning, or from the end when negative; `"middle"` is the
 middle.
@@ -13,9 +13,12 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tap_mixpanel_parallel.sandbox.answers import JSON, Answer
+
+if TYPE_CHECKING:
+    from tap_mixpanel_parallel.sandbox.query import Query
 
 Position = int | Literal["middle"]
 Source = Callable[[], Iterator[bytes]]
@@ -28,6 +31,13 @@ class Pause:
     seconds: float | None
 
 
+@dataclass(frozen=True)
+class Unframed:
+    """Send these bytes as they are, in no chunk."""
+
+    data: bytes
+
+
 class Ending(enum.Enum):
     """How a connection is broken off."""
 
@@ -35,7 +45,7 @@ class Ending(enum.Enum):
     RESET = "reset"
 
 
-Step = bytes | Pause | Ending
+Step = bytes | Pause | Unframed | Ending
 
 _ERROR = b'{"error": "a fault as ordered"}'
 
@@ -46,6 +56,11 @@ class Effect:
 
     name: ClassVar[str] = "none"
     gzip: ClassVar[bool] = True
+    comes_again: ClassVar[bool] = False
+
+    def asked(self, query: Query) -> Query:
+        """Give what is exported."""
+        return query
 
     def answer(self) -> Answer | Ending | None:
         """Give what takes the export's place, if anything does."""
@@ -62,19 +77,23 @@ class Effect:
 
 @dataclass(frozen=True)
 class Status(Effect):
-    """Another status, with any body; a JSON error if none is given."""
+    """Another status, with any body; a JSON error if none is given.
+
+    With `trickle`, a byte of the body comes every so many seconds.
+    """
 
     name: ClassVar[str] = "status"
     status: int
     body: bytes | None = None
     content_type: str = JSON
     retry_after: str | None = None
+    trickle: float = 0.0
 
     def answer(self) -> Answer:
         """Give the status."""
         body = _ERROR if self.body is None else self.body
         headers = () if self.retry_after is None else (("Retry-After", self.retry_after),)
-        return Answer(self.status, body, self.content_type, headers)
+        return Answer(self.status, body, self.content_type, headers, self.trickle)
 
 
 @dataclass(frozen=True)
@@ -132,7 +151,7 @@ class Stall(Effect):
     def wire(self, source: Source) -> Iterator[Step]:
         """Pause at the position."""
         paused = False
-        for is_after, piece in _split(source, self.at):
+        for is_after, piece in split(source, self.at):
             if is_after and not paused:
                 paused = True
                 yield Pause(self.seconds)
@@ -151,7 +170,7 @@ class Damage(Effect):
     def wire(self, source: Source) -> Iterator[Step]:
         """Flip the byte at the position."""
         damaged = False
-        for is_after, piece in _split(source, self.at):
+        for is_after, piece in split(source, self.at):
             if is_after and not damaged:
                 damaged = True
                 yield bytes([piece[0] ^ 0xFF]) + piece[1:]
@@ -258,7 +277,7 @@ def _resolve(source: Source, at: Position, measure: Callable[[bytes], int] = len
     return total // 2 if at == "middle" else max(0, total + at)
 
 
-def _split(source: Source, at: Position) -> Iterator[tuple[bool, bytes]]:
+def split(source: Source, at: Position) -> Iterator[tuple[bool, bytes]]:
     """Give the pieces, each wholly before (False) or after (True) the position."""
     left = _resolve(source, at)
     for piece in source():

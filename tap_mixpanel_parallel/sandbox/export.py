@@ -37,12 +37,14 @@ class Export:
         instead: What a fault answers in its place.
         delay: Seconds before the first byte.
         bytes_per_second: How fast it goes then.
+        comes_again: Whether it precedes the next answer on the same connection as well.
     """
 
     body: Sendable
     instead: Answer | Ending | None = None
     delay: float = 0.0
     bytes_per_second: int | None = None
+    comes_again: bool = False
 
 
 class Backend(Protocol):

@@ -16,6 +16,12 @@ A fault has a text form, for the command line and for tests:
     line={"error": "oops"},after_lines=3,times=1,each_range
     half_line                                       the last line is cut
     redirect=http://127.0.0.1/elsewhere
+    another_window=-7                               the answer for a week earlier
+    second_answer                                   late, before the next on the same connection
+    trickle=0.5,at=0                                a byte every half second
+    status=401,trickle=0.5                          the same, of an error
+    endless                                         the events again and again
+    chunk_size=-5                                   a chunk of a negative size
 
 A comma within a value is written `\,`. Positions may be negative (from the end) or `middle`,
 which is what most kinds do when none is given.
@@ -32,6 +38,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from tap_mixpanel_parallel.sandbox.effects import EFFECTS, Effect, Position
+from tap_mixpanel_parallel.sandbox.unruly import UNRULY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -152,7 +159,7 @@ class FaultPlan:
         return True
 
 
-_KINDS = {kind.name: kind for kind in EFFECTS}
+_KINDS = {kind.name: kind for kind in (*EFFECTS, *UNRULY)}
 
 
 def _position(text: str) -> Position:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from tap_mixpanel_parallel.sandbox.answers import Answer, RefusedError
-from tap_mixpanel_parallel.sandbox.effects import Ending, Pause
+from tap_mixpanel_parallel.sandbox.effects import Ending, Pause, Unframed
 from tap_mixpanel_parallel.sandbox.query import parsed_date
 from tap_mixpanel_parallel.sandbox.shaping import Throttle
 
@@ -103,6 +103,7 @@ class Handler(BaseHTTPRequestHandler):
     server_version = "mixpanel-sandbox"
     disable_nagle_algorithm = True
     server: Server
+    _late: Export | None = None
 
     def do_GET(self) -> None:
         """Answer an export, and 404 for anything else."""
@@ -134,6 +135,9 @@ class Handler(BaseHTTPRequestHandler):
         authorization = self.headers.get("Authorization")
         export = self.server.backend.export(parameters, authorization, visit, gzip=gzip)
         self.server.sleep(export.delay)
+        if self._late is not None:
+            self._stream(self._late, visit)
+        self._late = export if export.comes_again else None
         if export.instead is None:
             self._stream(export, visit)
         elif isinstance(export.instead, Answer):
@@ -157,6 +161,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.server.sleep(step.seconds)
             elif isinstance(step, Ending):
                 self._break_off(step, visit)
+            elif isinstance(step, Unframed):
+                self.wfile.write(step.data)
             else:
                 for piece in throttle.slices(step):
                     self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
@@ -191,8 +197,14 @@ class Handler(BaseHTTPRequestHandler):
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
-        if self.command != "HEAD":
+        if self.command == "HEAD":
+            return
+        if not answer.seconds_per_byte:
             self.wfile.write(answer.body)
+            return
+        for number in range(len(answer.body)):
+            self.wfile.write(answer.body[number : number + 1])
+            self.server.sleep(answer.seconds_per_byte)
 
     def send_response(self, code: int, message: str | None = None) -> None:
         """Begin the headers; any status has a reason, also one that nobody knows."""

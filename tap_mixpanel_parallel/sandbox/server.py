@@ -159,13 +159,15 @@ class Sandbox:
         visit.leaving.callback(self._gate.leave)
         visit.fault = self._plan.draw(query)
         effect = Effect() if visit.fault is None else visit.fault.effect
-        body = Body(partial(query.lines, self.project, as_of), effect, gzip_accepted=gzip)
+        lines = partial(effect.asked(query).lines, self.project, as_of)
+        body = Body(lines, effect, gzip_accepted=gzip)
         cache = self._cache if visit.fault is None else None
         return Export(
             body=body if cache is None else cache.body((query, as_of, gzip), body),
             instead=effect.answer(),
             delay=self.shaping.delay(len(query.days)),
             bytes_per_second=self.shaping.bytes_per_second,
+            comes_again=effect.comes_again,
         )
 
     def _end_of_today(self) -> datetime:

@@ -9,6 +9,8 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from tap_mixpanel_parallel.sandbox import (
+    AnotherWindow,
+    ChunkSize,
     Cut,
     Damage,
     Effect,
@@ -18,10 +20,12 @@ from tap_mixpanel_parallel.sandbox import (
     Plain,
     Project,
     Reset,
+    SecondAnswer,
     Shaping,
     Stall,
     Status,
     TerminatedEarly,
+    Trickle,
 )
 
 if TYPE_CHECKING:
@@ -31,6 +35,8 @@ _FIRST_DAYS: Final = date(2024, 12, 20)
 _LONG_AFTER: Final = datetime(2025, 6, 1, tzinfo=UTC)
 _PASSING: Final = 0.4
 """How many schedules have days pass between their runs."""
+_LONGEST: Final = 7
+"""The longest window, in days."""
 
 _NO_EVENTS: Final = (
     b"99",
@@ -123,9 +129,10 @@ class Schedule:
                 **({} if passing else {"end_date": str(last)}),
                 "parallel": dice.random() < 0.7,
                 "workers": dice.randrange(1, 9),
-                "window_days": dice.randrange(1, 8),
+                "window_days": dice.randrange(1, _LONGEST + 1),
                 "balance_windows": dice.random() < 0.5,
                 "properties_format": dice.choice(("object", "string")),
+                "attempt_timeout": 2,
                 "max_attempts": dice.choice((1, 1, 1, 1, 2)),
             },
             target={"batch_size_rows": dice.choice((50, 200, 1000, 100_000))},
@@ -171,7 +178,8 @@ def _fault(dice: Random, first: date, last: date) -> Fault:
 def _effect(dice: Random) -> Effect:
     """Give one of the effects that can be told from a whole export.
 
-    An empty 200 can't, since a day without events is one.
+    An empty 200 can't, since a day without events is one. Nor can a range of other days
+    that has some in common with the one that was asked for.
     """
     somewhere = dice.choice((1, -1)) * dice.randrange(1, 4000)
     at: Position = "middle" if dice.random() < 0.25 else somewhere
@@ -191,5 +199,11 @@ def _effect(dice: Random) -> Effect:
             TerminatedEarly(text, dice.choice((0, "middle", -1, 10))),
             Line(dice.choice(_NO_EVENTS), dice.choice((0, "middle", -1, 10))),
             HalfLine(),
+            AnotherWindow(dice.choice((-30, -_LONGEST, _LONGEST, 30))),
+            SecondAnswer(),
+            ChunkSize(dice.choice(("-5", "x", "")), at),
+            # The last bytes, or so slowly that only `attempt_timeout` ends it.
+            Trickle(0.01, -dice.randrange(1, 40)),
+            Trickle(0.4, "middle"),
         )
     )

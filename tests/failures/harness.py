@@ -19,6 +19,8 @@ from tap_mixpanel_parallel.sandbox import Effect, Project, Sandbox
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from tap_mixpanel_parallel.sandbox.effects import Source
+
 BIN: Final = Path(sys.executable).parent
 TAP: Final = str(BIN / "tap-mixpanel-parallel")
 TARGET: Final = str(BIN / "target-duckdb")
@@ -32,15 +34,22 @@ Identity = tuple[str, str]
 
 @dataclass(frozen=True)
 class Body(Effect):
-    """Another body, in place of the export's lines."""
+    """Another body, in place of the export's lines; `TIME` in it is that of their first."""
 
     name: ClassVar[str] = "body"
     body: bytes
 
-    def lines(self, source: object) -> Iterator[bytes]:
+    def lines(self, source: Source) -> Iterator[bytes]:
         """Give the body."""
-        del source
-        yield self.body
+        yield on_time(self.body, source)
+
+
+def on_time(body: bytes, source: Source) -> bytes:
+    """A body with the time of an export's first event for each `TIME`."""
+    if b"TIME" not in body:
+        return body
+    first = json.loads(next(source()))
+    return body.replace(b"TIME", b"%d" % first["properties"]["time"])
 
 
 def environment(**settings: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -23,12 +24,14 @@ from tests.failures.harness import (
     environment,
     identities,
     lines_of,
+    on_time,
     wait_until,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tap_mixpanel_parallel.sandbox.effects import Source
     from tests.failures.conftest import LabMaker
 
 
@@ -38,15 +41,14 @@ class BigAndDamaged(Damage):
 
     body: bytes = b""
 
-    def lines(self, source: object) -> Iterator[bytes]:
+    def lines(self, source: Source) -> Iterator[bytes]:
         """Give the body."""
-        del source
-        yield self.body
+        yield on_time(self.body, source)
 
 
 FULL: Final = Path("/dev/full")
 BIG: Final = b"".join(
-    b'{"event":"A","properties":{"time":1,"$insert_id":"%d","v":"%s"}}\n' % (n, b"x" * 1000)
+    b'{"event":"A","properties":{"time":TIME,"$insert_id":"%d","v":"%s"}}\n' % (n, b"x" * 1000)
     for n in range(1500)
 )
 
@@ -272,3 +274,40 @@ def test_only_what_runs_have_left_behind_is_swept(tmp_path: Path) -> None:
         pass
 
     assert {path.name for path in tmp_path.iterdir()} == others
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "free some space there, or set spool_dir to a folder with more"),
+        (errno.EDQUOT, "free some space there, or set spool_dir to a folder with more"),
+        (errno.EMFILE, "raise the limit of open files (ulimit -n), or lower workers"),
+        (errno.ENFILE, "raise the limit of open files (ulimit -n), or lower workers"),
+        (errno.EACCES, "set spool_dir to a folder that can be written"),
+        (errno.EROFS, "set spool_dir to a folder that can be written"),
+        (None, "set spool_dir to a folder that can be written"),
+    ],
+)
+def test_each_error_has_its_remedy(number: int | None, remedy: str) -> None:
+    error = OSError("odd") if number is None else OSError(number, os.strerror(number))
+    text = str(spool_module.spool_error(Path("/spool"), error))
+    assert text.startswith("spool_dir: /spool can't be written (")
+    assert text.endswith(f"); {remedy}")
+
+
+def test_too_many_open_files(lab: Lab) -> None:
+    """Each window takes a few; what says so names no disk space."""
+    lab.settings |= {"parallel": True, "workers": 20, "end_date": "2025-01-25"}
+    lab.sandbox.shaping = Shaping(first_byte_seconds=1)
+    limited = ["sh", "-c", 'ulimit -n 24; exec "$@"', "sh", *lab.tap()]
+
+    done = subprocess.run(
+        limited, env=environment(), capture_output=True, timeout=PATIENCE, check=False
+    )
+
+    output = Output(done.returncode, done.stdout, done.stderr.decode())
+    assert output.code == 1
+    assert "Too many open files" in output.errors
+    assert "raise the limit of open files (ulimit -n), or lower workers" in output.errors
+    assert "free some space" not in output.errors
+    assert "Traceback" not in output.errors

@@ -78,7 +78,7 @@ def test_gone_before_the_first_line(lab: Lab) -> None:
 def test_a_reader_that_sleeps(make_lab: LabMaker) -> None:
     """What waits on disk and in memory does not grow with what there is to read."""
     workers, days, events, size = 2, 30, 20, 400_000
-    event = b'{"event":"A","properties":{"time":1,"$insert_id":"%d","v":"%s"}}\n'
+    event = b'{"event":"A","properties":{"time":TIME,"$insert_id":"%d","v":"%s"}}\n'
     body = b"".join(event % (number, b"abcdefgh" * (size // 8)) for number in range(events))
     lab = make_lab(faults=[Fault(Body(body))])
     lab.settings |= {"end_date": "2025-02-04", "parallel": True, "workers": workers}

@@ -128,15 +128,15 @@ HARMLESS: Final[dict[str, tuple[Effect, bytes | None]]] = {
     "an empty 200": (Empty(), b""),
     "a 200 of no length": (Status(200, b"", "text/plain"), b""),
     "no line end at the end": (
-        Body(b'{"event":"A","properties":{"time":1}}'),
+        Body(b'{"event":"A","properties":{"time":TIME}}'),
         b'{"event":"A","properties":{"time":1}}',
     ),
     "blank lines": (
-        Body(b'\n \n{"event":"A","properties":{"time":1}}\n\n\r\n'),
+        Body(b'\n \n{"event":"A","properties":{"time":TIME}}\n\n\r\n'),
         b'{"event":"A","properties":{"time":1}}',
     ),
     "line ends of Windows": (
-        Body(b'{"event":"A","properties":{"time":1}}\r\n' * 2),
+        Body(b'{"event":"A","properties":{"time":TIME}}\r\n' * 2),
         b'{"event":"A","properties":{"time":1}}\n{"event":"A","properties":{"time":1}}',
     ),
 }

@@ -1,0 +1,125 @@
+"""A request's own connection, which ends with it and can be broken off from outside.
+
+No request uses the connection of another: what a server or a proxy sends too late, or twice,
+would be taken for the next answer.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from requests import Session
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool
+
+from tap_mixpanel_parallel.exceptions import ThreadError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from urllib3.connectionpool import ConnectionPool
+
+
+class OwnConnection:
+    """A session for one request. Context manager.
+
+    Attributes:
+        session: Makes the request.
+    """
+
+    def __init__(self) -> None:
+        """Make a session without a connection."""
+        self.session = Session()
+        self._sockets: list[socket.socket] = []
+        for scheme in ("https://", "http://"):
+            self.session.mount(scheme, _Adapter(self._sockets))
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the connection."""
+        self.session.close()
+        for each in self._sockets:
+            each.close()
+
+    def break_off(self) -> None:
+        """End the connection, whatever another thread is waiting for."""
+        for each in self._sockets:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+
+class Deadline:
+    """Breaks a connection off when a time is up. Context manager.
+
+    A time-out of the socket's starts afresh with each byte; this one does not.
+
+    Attributes:
+        is_over: Whether the connection was broken off.
+    """
+
+    def __init__(self, connection: OwnConnection, seconds: float) -> None:
+        """Give the connection so many seconds, from when the context is entered."""
+        self.is_over = False
+        self._connection = connection
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Self:
+        """Begin to count.
+
+        Raises:
+            ThreadError: If there is no thread to watch the time.
+        """
+        try:
+            self._timer.start()
+        except RuntimeError as error:
+            raise ThreadError(error) from None
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End to count."""
+        self._timer.cancel()
+
+    def _end(self) -> None:
+        self.is_over = True
+        self._connection.break_off()
+
+
+class _Adapter(HTTPAdapter):
+    """Keeps a second descriptor of each connection, also while TLS still shakes hands."""
+
+    def __init__(self, sockets: list[socket.socket]) -> None:
+        self._kept = sockets
+        super().__init__()
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> ConnectionPool:
+        pool = super().get_connection_with_tls_context(*args, **kwargs)
+        if not isinstance(pool, HTTPConnectionPool):
+            return pool
+        kept, connection = self._kept, pool.ConnectionCls
+
+        class Kept(connection):  # type: ignore[valid-type,misc]
+            def _new_conn(self) -> socket.socket:
+                opened: socket.socket = super()._new_conn()
+                kept.append(opened.dup())
+                return opened
+
+        pool.ConnectionCls = Kept
+        return pool
