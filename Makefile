@@ -19,6 +19,7 @@ lint: .venv/test
 	ruff check .
 	ruff format --check .
 	mypy .
+	deptry .
 
 unit: .venv/test
 	python -m pytest --numprocesses 2 --dist loadfile --max-worker-restart 0
