@@ -17,13 +17,16 @@ from singer_sdk.exceptions import (
     StreamMapConfigError,
 )
 
-from tap_mixpanel_parallel.exceptions import ReaderGoneError, TapError, TerminatedError
+from tap_mixpanel_parallel.exceptions import OutputError, ReaderGoneError, TapError, TerminatedError
 from tap_mixpanel_parallel.forms import parse_json
 from tap_mixpanel_parallel.wording import printable, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, MutableMapping
 
+
+_PLAIN_MARKS: Final = str.maketrans("█✗·", "#x.")
+"""For a standard output whose encoding has not got them."""
 
 _LOG_CONFIG: Final = "SINGER_SDK_LOG_CONFIG"
 
@@ -97,7 +100,9 @@ def read_json(path: str, what: str) -> dict[str, Any]:
             hint = ", or no --state, which reads every day" if what == "state" else ""
             raise TapError(f"{what}: {name} is empty; give a file that holds a JSON object{hint}")
         content: object = parse_json(text)
-    except (OSError, ValueError, RecursionError) as error:
+    except RecursionError:
+        raise TapError(f"{what}: {name} is nested too deeply; give a flatter one") from None
+    except (OSError, ValueError) as error:
         raise TapError(f"{what}: {name} can't be read: {error}") from None
     if not isinstance(content, dict):
         # Not quoted: it may hold a secret.
@@ -137,7 +142,10 @@ def log_set_up(variables: tuple[str, ...], environ: MutableMapping[str, str]) ->
 
 def _escape(record: logging.LogRecord) -> bool:
     """Make a log line printable, whoever wrote it; what has several lines keeps them."""
-    message = record.getMessage()
+    try:
+        message = record.getMessage()
+    except (TypeError, ValueError):
+        return True  # the handler says that a library's own call of the log is wrong
     escaped = "\n".join(map(printable, message.split("\n")))
     if escaped != message:
         record.msg, record.args = escaped, ()
@@ -145,8 +153,20 @@ def _escape(record: logging.LogRecord) -> bool:
 
 
 def print_report(report: Report, *, as_json: bool) -> None:
-    """Print a report to standard output."""
-    click.echo(json.dumps(report.to_json(), indent=2) if as_json else report.to_text())
+    """Print a report to standard output.
+
+    Raises:
+        OutputError: If there is none.
+    """
+    if sys.stdout is None:
+        raise OutputError("standard output is closed; give the report a reader, or a file")
+    text = json.dumps(report.to_json(), indent=2) if as_json else report.to_text()
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.translate(_PLAIN_MARKS).encode(encoding, "backslashreplace").decode(encoding)
+    click.echo(text)
 
 
 @contextmanager
