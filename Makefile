@@ -25,6 +25,7 @@ lint: .venv/test
 	zizmor --offline --strict-collection --quiet .
 	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml
+	deptry .
 
 unit: .venv/test
 	python -m pytest --numprocesses 2 --dist loadfile --max-worker-restart 0

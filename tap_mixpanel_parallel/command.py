@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 import click
 from singer_sdk.exceptions import (
@@ -14,13 +16,19 @@ from singer_sdk.exceptions import (
     MapExpressionError,
     StreamMapConfigError,
 )
-from singer_sdk.singerlib.json import deserialize_json
 
-from tap_mixpanel_parallel.exceptions import ReaderGoneError, TapError, TerminatedError
+from tap_mixpanel_parallel.exceptions import OutputError, ReaderGoneError, TapError, TerminatedError
+from tap_mixpanel_parallel.forms import parse_json
+from tap_mixpanel_parallel.wording import printable, shown
 
 if TYPE_CHECKING:
-    import logging
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, MutableMapping
+
+
+_PLAIN_MARKS: Final = str.maketrans("█✗·", "#x.")
+"""For a standard output whose encoding has not got them."""
+
+_LOG_CONFIG: Final = "SINGER_SDK_LOG_CONFIG"
 
 
 class Report(Protocol):
@@ -82,48 +90,83 @@ def read_json(path: str, what: str) -> dict[str, Any]:
     Raises:
         TapError: If there is none, or it holds something else.
     """
-    content: object
     name = "standard input" if path == "-" else path
     if path == "-" and sys.stdin is None:
         raise TapError(f"{what}: {name} is closed; give it a file that holds a JSON object")
     try:
-        with click.open_file(path, encoding="utf-8") as file:
+        with click.open_file(path, encoding="utf-8-sig") as file:
             text = file.read()
         if not text.strip():
             hint = ", or no --state, which reads every day" if what == "state" else ""
             raise TapError(f"{what}: {name} is empty; give a file that holds a JSON object{hint}")
-        content = deserialize_json(text)
-    except (OSError, ValueError, RecursionError) as error:
+        content: object = parse_json(text)
+    except RecursionError:
+        raise TapError(f"{what}: {name} is nested too deeply; give a flatter one") from None
+    except (OSError, ValueError) as error:
         raise TapError(f"{what}: {name} can't be read: {error}") from None
     if not isinstance(content, dict):
-        raise TapError(f"{what}: {path} holds {content!r}, not an object")
+        # Not quoted: it may hold a secret.
+        raise TapError(f"{what}: {name} holds a {type(content).__name__}, not an object")
     return content
 
 
-def check_environment(schema: dict[str, Any], prefix: str, environ: Mapping[str, str]) -> None:
-    """Refuse variables that the SDK could not convert.
+@contextmanager
+def log_set_up(variables: tuple[str, ...], environ: MutableMapping[str, str]) -> Iterator[None]:
+    """Have the log set up within: name what is wrong with it, and escape what comes from outside.
+
+    Args:
+        variables: Those that may name a level; one that is empty counts as not set.
+        environ: The environment.
 
     Raises:
-        ConfigValidationError: If there are any; it names each.
+        TapError: If there is no such level, or the log's configuration can't be used.
     """
-    problems = []
-    for name, setting in schema["properties"].items():
-        variable = f"{prefix}{name.upper()}"
-        value = environ.get(variable)
-        convert: Any = {"integer": int, "object": json.loads}.get(_type(setting))
-        if value is None or convert is None:
-            continue
-        try:
-            convert(value)
-        except ValueError:
-            problems.append(f"{name}: {value!r} in {variable} is no {_type(setting)}")
-    if problems:
-        raise ConfigValidationError("Config validation failed", errors=problems, schema=schema)
+    for name in (*variables, _LOG_CONFIG):
+        if not environ.get(name, "").strip():
+            environ.pop(name, None)
+    levels = logging.getLevelNamesMapping()
+    for name in variables:
+        if (level := environ.get(name, "INFO")).upper() not in levels:
+            remedy = f"is not a level; give one of {', '.join(levels)}"
+            raise TapError(f"{name}: {shown(level)} {remedy}")
+    path = environ.get(_LOG_CONFIG)
+    try:
+        if path is not None:
+            Path(path).read_bytes()
+        yield
+    except Exception as error:  # noqa: BLE001 - the file may name classes, which raise anything
+        raise TapError(f"{_LOG_CONFIG}: {path} can't be used: {error}") from None
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_escape)
+
+
+def _escape(record: logging.LogRecord) -> bool:
+    """Make a log line printable, whoever wrote it; what has several lines keeps them."""
+    try:
+        message = record.getMessage()
+    except (TypeError, ValueError):
+        return True  # the handler says that a library's own call of the log is wrong
+    escaped = "\n".join(map(printable, message.split("\n")))
+    if escaped != message:
+        record.msg, record.args = escaped, ()
+    return True
 
 
 def print_report(report: Report, *, as_json: bool) -> None:
-    """Print a report to standard output."""
-    click.echo(json.dumps(report.to_json(), indent=2) if as_json else report.to_text())
+    """Print a report to standard output.
+
+    Raises:
+        OutputError: If there is none.
+    """
+    if sys.stdout is None:
+        raise OutputError("standard output is closed; give the report a reader, or a file")
+    text = json.dumps(report.to_json(), indent=2) if as_json else report.to_text()
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.translate(_PLAIN_MARKS).encode(encoding, "backslashreplace").decode(encoding)
+    click.echo(text)
 
 
 @contextmanager
@@ -144,6 +187,8 @@ def one_clear_message(logger: logging.Logger) -> Iterator[None]:
         _fail(logger, error.errors)
     except (MapExpressionError, StreamMapConfigError) as error:
         _fail(logger, [f"stream_maps: {error}"])
+    except RecursionError:
+        _fail(logger, ["config, state or catalog: is nested too deeply; give a flatter one"])
 
 
 def exit_code(signum: int) -> int:
@@ -153,10 +198,5 @@ def exit_code(signum: int) -> int:
 
 def _fail(logger: logging.Logger, problems: list[str]) -> NoReturn:
     for problem in problems:
-        logger.error(problem)
+        logger.error("%s", printable(problem))
     sys.exit(1)
-
-
-def _type(setting: Mapping[str, Any]) -> str:
-    types = setting.get("type", "string")
-    return types if isinstance(types, str) else str(types[0])

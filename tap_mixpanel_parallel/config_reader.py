@@ -7,26 +7,23 @@ import stat
 import tempfile
 from datetime import date, timedelta
 from difflib import get_close_matches
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
-
-from requests import Request
-from requests.utils import get_environ_proxies, select_proxy
 
 from tap_mixpanel_parallel.auth import Credentials
 from tap_mixpanel_parallel.config_schema import CONFIG_SCHEMA, SANDBOX
+from tap_mixpanel_parallel.forms import value_of
+from tap_mixpanel_parallel.network import connection_problems, is_url, sends_in_clear
 from tap_mixpanel_parallel.windows import EARLIEST_DAY, Window
+from tap_mixpanel_parallel.wording import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_DATE: Final = re.compile(r"(\d{4}-\d{2}-\d{2})(T00:00(:00(\.0+)?)?(Z|\+00:00)?)?")
-_API_SCHEMES: Final = frozenset({"http", "https"})
-_PROXY_SCHEMES: Final = _API_SCHEMES | {"socks4", "socks4a", "socks5", "socks5h"}
+_DATE: Final = re.compile(r"(\d{4}-\d{2}-\d{2})([T ]00:00(:00(\.0+)?)?(Z|\+00:00)?)?")
 _PERIOD: Final = re.compile(r"P(\d{1,5})D")
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class ConfigReader:
@@ -42,13 +39,13 @@ class ConfigReader:
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        """Read this configuration; an empty text counts as not set."""
+        """Read this configuration; a text without anything but white space counts as not set."""
         self._config = config
         self.problems: list[str] = []
         self.warnings: list[str] = []
 
     def _value(self, name: str) -> Any:
-        value = self._config.get(name)
+        value = value_of(self._config.get(name), self._schema(name))
         return self._schema(name).get("default") if value in (None, "") else value
 
     @staticmethod
@@ -57,7 +54,7 @@ class ConfigReader:
         return schema
 
     def _problem(self, name: str, value: object, remedy: str) -> None:
-        self.problems.append(f"{name}: {value!r} {remedy}")
+        self.problems.append(f"{name}: {shown(value)} {remedy}")
 
     def text(self, name: str, *, numbers: bool = False) -> str | None:
         """A text; with `numbers`, a whole number is taken for its digits."""
@@ -77,6 +74,16 @@ class ConfigReader:
             self.problems.append(f"{name}: holds a lone surrogate, which is no character")
             return False
         return True
+
+    def _is_sendable(self, name: str, value: object) -> bool:
+        """Whether a value can be a part of HTTP Basic's credentials; it is never quoted."""
+        if not isinstance(value, str):
+            self.problems.append(f"{name}: is no text; give it in quotes")
+        elif _CONTROLS.search(value):
+            self.problems.append(f"{name}: holds a control character; give it without")
+        else:
+            return self._is_whole(name, value)
+        return False
 
     def boolean(self, name: str) -> bool:
         """True or false."""
@@ -137,11 +144,11 @@ class ConfigReader:
                 f"{name}: has a query (?) or a fragment (#); give the base URL without it, e.g. "
                 "https://data.mixpanel.com/api/2.0"
             )
-        elif not _is_url(value, _API_SCHEMES):
+        elif not is_url(value):
             self._problem(
                 name, value, "is no base URL; give e.g. https://data.mixpanel.com/api/2.0"
             )
-        elif _sends_in_clear(value):
+        elif sends_in_clear(value):
             self._problem(
                 name,
                 value,
@@ -150,21 +157,9 @@ class ConfigReader:
             )
         return value.rstrip("/")
 
-    def check_proxy(self, url: str) -> None:
-        """Look at the proxy that the environment names for a URL, without quoting it."""
-        try:
-            proxy = select_proxy(url, get_environ_proxies(url))
-        except ValueError:
-            return  # the URL is no URL, and that is a problem already
-        if proxy is None:
-            return
-        proxy = proxy if "//" in proxy else f"http://{proxy}"
-        rest = re.sub(r"^\w+://[^/?#]*", "", proxy)
-        if "@" in rest or not proxy.isascii() or not _is_url(proxy, _PROXY_SCHEMES):
-            self.problems.append(
-                "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY: holds no proxy URL; give e.g. "
-                "http://user:password@host:8080, with %23 for # and so on in the password"
-            )
+    def check_connection(self, url: str) -> None:
+        """Look at what the environment says about connections to a URL."""
+        self.problems.extend(connection_problems(url))
 
     def zone(self, name: str) -> ZoneInfo:
         """An IANA time zone."""
@@ -270,15 +265,14 @@ class ConfigReader:
     def credentials(self, region: str, project_id: str | None) -> Credentials | None:
         """The credentials; None in the sandbox, which needs none."""
         given = {
-            name: self._config.get(name) or None
+            name: self._value(name)
             for name in ("service_account_username", "service_account_secret", "project_secret")
         }
-        for name, value in given.items():
-            if value is not None and not isinstance(value, str):
-                self.problems.append(f"{name}: is no text; give it in quotes")
-                return None
-            if value is not None and not self._is_whole(name, value):
-                return None
+        checks = [
+            self._is_sendable(name, value) for name, value in given.items() if value is not None
+        ]
+        if not all(checks):
+            return None
         username, secret, project_secret = given.values()
         if project_secret and (username or secret):
             self.problems.append(
@@ -306,26 +300,3 @@ class ConfigReader:
                 "service account's (or a project_secret), or try region: sandbox, which needs none"
             )
         return None
-
-
-def _is_url(value: str, schemes: frozenset[str]) -> bool:
-    """Whether a text is a URL of one of these schemes, without a query."""
-    try:
-        parts = urlsplit(value)
-        # Reading the port checks it; preparing a request, the host.
-        fits = parts.scheme in schemes and parts.port != 0
-        Request("GET", value).prepare()
-    except ValueError:
-        return False
-    return fits and bool(parts.hostname) and not (parts.query or parts.fragment)
-
-
-def _sends_in_clear(url: str) -> bool:
-    """Whether a URL leads to another machine without encryption."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    try:
-        is_here = ip_address(host).is_loopback
-    except ValueError:
-        is_here = host == "localhost" or host.endswith(".localhost")  # RFC 6761, 6.3
-    return parts.scheme == "http" and not is_here

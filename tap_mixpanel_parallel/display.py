@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from tap_mixpanel_parallel.wording import format_bytes, format_seconds
+from tap_mixpanel_parallel.wording import format_bytes, format_seconds, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -113,4 +113,4 @@ def _window(task: Task, now: float) -> Text:
 
 def _line(text: str, style: str = "") -> Text:
     """A text that never takes a second line, however narrow the terminal."""
-    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
+    return Text(printable(text), style=style, no_wrap=True, overflow="ellipsis")

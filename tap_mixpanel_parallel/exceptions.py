@@ -1,12 +1,14 @@
 """Everything that can go wrong, as a small hierarchy.
 
 `AttemptError` is worth another try; every other error is not. The text of each is what
-a person reads: it says what happened and what to do, and never holds a secret.
+a person reads, in one line: it says what happened and what to do, and never holds a secret.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
+
+from tap_mixpanel_parallel.wording import printable
 
 if TYPE_CHECKING:
     from tap_mixpanel_parallel.progress import ParallelFetchResult
@@ -17,6 +19,10 @@ _QUOTED: Final = 200
 
 class TapError(Exception):
     """Base of all errors of this tap."""
+
+    def __init__(self, message: str) -> None:
+        """Keep what a person reads; what is quoted in it from outside is escaped."""
+        super().__init__(printable(message))
 
 
 class StateError(TapError):

@@ -26,7 +26,7 @@ from tap_mixpanel_parallel.redaction import Redactor
 from tap_mixpanel_parallel.retries import RetryPolicy
 from tap_mixpanel_parallel.state import ExportState, FailedWindow
 from tap_mixpanel_parallel.windows import Window, subtract
-from tap_mixpanel_parallel.wording import format_seconds
+from tap_mixpanel_parallel.wording import format_seconds, printable
 
 if TYPE_CHECKING:
     import logging
@@ -212,7 +212,7 @@ class Export:
 
     def _reason(self, error: BaseException) -> str:
         """What an error says, in one line: of a line of the export, it comes from the server."""
-        return self._redact(" ".join(str(error).split()))
+        return self._redact(printable(" ".join(str(error).split())))
 
     def _drive(self, fetcher: Fetcher) -> None:
         """Take what arrives; while nothing does, pass on what is prepared."""

@@ -124,7 +124,7 @@ class Settings:
             )
         api_url = reader.url("api_url")
         if (url := api_url or API_URLS.get(region)) is not None:
-            reader.check_proxy(url)
+            reader.check_connection(url)
         credentials = reader.credentials(region, project_id)
         wanted = reader.wanted(current)
         replay = reader.days("replay", current)

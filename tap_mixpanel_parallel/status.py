@@ -8,7 +8,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any, Final
 
 from tap_mixpanel_parallel.windows import Window, count_days, merge, subtract
-from tap_mixpanel_parallel.wording import counted
+from tap_mixpanel_parallel.wording import counted, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -90,7 +90,7 @@ class Status:
         lines.append(f"{_LOADED} loaded  {again}{_FAILED} failed  {_MISSING} missing")
         lines.extend(
             f"failed: {failure.window} after {counted(failure.attempts, 'attempt')}, "
-            f"{failure.failed_at}: {failure.error}"
+            f"{printable(failure.failed_at)}: {printable(failure.error)}"
             for failure in self.state.failed
         )
         return "\n".join(lines)

@@ -16,7 +16,9 @@ from singer_sdk.singerlib.json import deserialize_json
 
 from tap_mixpanel_parallel import display
 from tap_mixpanel_parallel.auth import Credentials
+from tap_mixpanel_parallel.catalog import select
 from tap_mixpanel_parallel.client import ExportClient
+from tap_mixpanel_parallel.config_reader import ConfigReader
 from tap_mixpanel_parallel.config_schema import API_URLS, SANDBOX
 from tap_mixpanel_parallel.exceptions import (
     ExportFailedError,
@@ -34,6 +36,8 @@ from tap_mixpanel_parallel.state import check_fits, read_state
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
+
+    from singer_sdk.singerlib import Catalog
 
     from tap_mixpanel_parallel.events import EventRecord
     from tap_mixpanel_parallel.fetcher import Fetcher
@@ -75,7 +79,7 @@ def properties_schema(config: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         config: The tap's configuration.
     """
-    if config.get("properties_format", "object") == "object":
+    if ConfigReader(config).choice("properties_format") == "object":
         return {"type": ["object", "null"], "description": "Every property, as Mixpanel exports it"}
     if config.get("flattening_enabled"):  # it would make an object of what follows
         return {"type": ["string", "null"], "description": "Every property, as JSON text"}
@@ -105,6 +109,10 @@ class EventsStream(Stream):
         self._mixpanel = tap
         self._export: Export | None = None
         self._is_fast = False
+
+    def apply_catalog(self, catalog: Catalog) -> None:
+        """Select what a catalog selects, and nothing else: see `read_catalog`."""
+        select(self.metadata, catalog[self.name].metadata)
 
     def get_records(self, context: Mapping[str, Any] | None) -> Iterable[dict[str, Any]]:
         """Not used: windows arrive concurrently, so the stream has a `sync` of its own."""

@@ -9,15 +9,22 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from singer_sdk import Tap
-from singer_sdk.exceptions import ConfigValidationError
+from singer_sdk.cli import plugin_cli
+from singer_sdk.exceptions import (
+    ConfigValidationError,
+    MapExpressionError,
+    StreamMapConfigError,
+)
+from singer_sdk.helpers._classproperty import classproperty
 from singer_sdk.helpers.capabilities import PluginCapabilities, TapCapabilities
-from singer_sdk.plugin_base import JSONSchemaValidator, _ConfigInput
+from singer_sdk.plugin_base import _ConfigInput
 
+from tap_mixpanel_parallel.catalog import read_catalog
 from tap_mixpanel_parallel.clock import Clock
 from tap_mixpanel_parallel.command import (
     add_options,
-    check_environment,
     exit_code,
+    log_set_up,
     one_clear_message,
     print_report,
     read_json,
@@ -30,21 +37,25 @@ from tap_mixpanel_parallel.exceptions import (
 from tap_mixpanel_parallel.output import MessageWriter
 from tap_mixpanel_parallel.plan import make_plan
 from tap_mixpanel_parallel.progress import ParallelFetchResult
+from tap_mixpanel_parallel.sdk_settings import read_environment, sdk_problems, take
 from tap_mixpanel_parallel.settings import Settings
 from tap_mixpanel_parallel.state import ExportState, read_state
 from tap_mixpanel_parallel.status import Status
 from tap_mixpanel_parallel.streams import STREAM, EventsStream
+from tap_mixpanel_parallel.wording import printable, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from types import FrameType
 
     import click
     from singer_sdk.helpers.capabilities import CapabilitiesEnum
+    from singer_sdk.singerlib import Catalog
 
     from tap_mixpanel_parallel.progress import BatchProgress
 
 
+_ENVIRONMENT: Final = "ENV"
 _OWN_SETTINGS: Final = frozenset(CONFIG_SCHEMA["properties"])
 
 
@@ -82,7 +93,10 @@ class TapMixpanelParallel(Tap):
         Raises:
             ConfigValidationError: If a setting makes no sense.
             StateError: If the state makes no sense.
+            TapError: If the catalog or a stream map makes no sense.
         """
+        if isinstance(kwargs.get("catalog"), dict):
+            kwargs["catalog"] = read_catalog(kwargs["catalog"], STREAM)
         self.clock = clock or Clock()
         self.on_batch_complete = on_batch_complete
         self._settings: Settings | None = None
@@ -119,6 +133,28 @@ class TapMixpanelParallel(Tap):
         if saved != ExportState():
             super().load_state({"bookmarks": {STREAM: saved.to_bookmark()}})
 
+    @property
+    def catalog(self) -> Catalog:
+        """The streams, and what the given catalog selects of them."""
+        return self._singer_catalog
+
+    def setup_mapper(self) -> None:
+        """Prepare the stream maps.
+
+        Raises:
+            TapError: If they make no sense.
+        """
+        try:
+            super().setup_mapper()
+            aliases = [each.stream_alias for each in self.mapper.stream_maps[STREAM]]
+        except (ConfigValidationError, MapExpressionError, StreamMapConfigError, TapError):
+            raise
+        except Exception as error:  # noqa: BLE001 - the SDK evaluates what a map says
+            raise TapError(f"stream_maps: {type(error).__name__}: {error}") from None
+        for alias in aliases:
+            if not isinstance(alias, str):
+                raise TapError(f"stream_maps: the alias {shown(alias)} is not a text")
+
     def discover_streams(self) -> list[EventsStream]:
         """The streams: `events`."""
         return [EventsStream(self)]
@@ -149,11 +185,8 @@ class TapMixpanelParallel(Tap):
         """Check everything that was set, and name every problem at once."""
         schema = self.config_jsonschema
         self.append_builtin_config(schema)
-        problems = [
-            f"{'.'.join(map(str, error.path))}: {error.message}"
-            for error in JSONSchemaValidator(schema).iter_errors(self._config)
-            if error.path and error.path[0] not in _OWN_SETTINGS
-        ]
+        self._config = take(self._config, schema)
+        problems = sdk_problems(self._config, schema, _OWN_SETTINGS)
         if self._config.get("batch_config"):
             problems.append("batch_config: BATCH messages are not supported; remove it")
         if raise_errors:
@@ -166,11 +199,13 @@ class TapMixpanelParallel(Tap):
                 raise ConfigValidationError("; ".join(problems), errors=problems, schema=schema)
         return problems
 
-    def _warn_unknown(self, known: Mapping[str, Any]) -> None:
+    def _warn_unknown(self, known: dict[str, Any]) -> None:
         for name in self._config.keys() - known.keys():
             near = get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            self.logger.warning("%s: there is no such setting, so it does nothing%s", name, hint)
+            self.logger.warning(
+                "%s: there is no such setting, so it does nothing%s", printable(name), hint
+            )
 
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """End the run at the next line end; the second time, end at once."""
@@ -230,20 +265,30 @@ class TapMixpanelParallel(Tap):
 
     @classmethod
     def cb_config(
-        cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]
+        cls,
+        ctx: click.Context,  # noqa: ARG003
+        param: click.Option,  # noqa: ARG003
+        value: tuple[str, ...],
     ) -> _ConfigInput:
-        """Read the configuration files.
+        """Read the configuration files, and the environment if it is named among them.
 
         Returns:
             Their settings, merged.
         """
+        config: dict[str, Any] = {}
         with one_clear_message(cls.logger):
-            if "ENV" in value:
-                check_environment(CONFIG_SCHEMA, cls._env_var_prefix, os.environ)
-            try:
-                return super().cb_config(ctx, param, value)
-            except (OSError, ValueError, TypeError, RecursionError) as error:
-                raise TapError(f"config: {', '.join(value)} can't be read: {error}") from None
+            for path in value:
+                config |= {} if path == _ENVIRONMENT else read_json(path, "config")
+            if _ENVIRONMENT in value:
+                config |= cls._env_var_config
+        return _ConfigInput(config)
+
+    @classproperty
+    def _env_var_config(cls) -> dict[str, Any]:  # noqa: N805
+        """What the environment sets, as text: what it means is for `_validate_config` to say."""
+        schema = cls.config_jsonschema
+        cls.append_builtin_config(schema)
+        return read_environment(schema, cls._env_var_prefix)
 
     @classmethod
     def cb_discover(cls, ctx: click.Context, param: click.Option, value: bool) -> None:  # noqa: FBT001
@@ -265,3 +310,11 @@ class TapMixpanelParallel(Tap):
             The command.
         """
         return add_options(super().get_singer_command())
+
+    @plugin_cli
+    def cli(cls) -> click.Command:  # noqa: N805
+        """The command; making it sets up the log."""
+        levels = (f"{cls._env_var_prefix}LOGLEVEL", "LOGLEVEL")
+        with one_clear_message(cls.logger), log_set_up(levels, os.environ):
+            command: click.Command = super(TapMixpanelParallel, cls).cli  # noqa: UP008 - it is no method
+        return command

@@ -1,10 +1,36 @@
-"""Numbers as people read them. Pure."""
+"""Numbers, and texts from outside, as people read them. Pure."""
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB")
+_LONGEST_VALUE: Final = 200
+
+
+def printable(text: str) -> str:
+    r"""A text from outside, in one line that no terminal and no log takes for a command.
+
+    Controls, line ends, bidirectional marks, other format characters, lone surrogates and
+    blanks that are no space are escaped as in Python: `\x1b`, `\n`, `\u202e`. To escape
+    twice changes nothing.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def shown(value: object) -> str:
+    """A value that a person gave, as an error quotes it: in one line, and not all of a long one."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an int of over 4,300 digits; a list in a list in …
+        text = f"the {type(value).__name__}"
+    text = printable(re.sub(r"Decimal\('([^']*)'\)", r"\1", text))
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
 
 
 def counted(number: int, noun: str) -> str:

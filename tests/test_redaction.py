@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tap_mixpanel_parallel.auth import Credentials
 from tap_mixpanel_parallel.redaction import Redactor
+from tap_mixpanel_parallel.wording import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +26,14 @@ FORMS: dict[str, Callable[[str], str]] = {
     "quoted as a path": quote,
     "quoted as a form": quote_plus,
     "JSON": lambda secret: json.dumps(secret)[1:-1],
+    "JSON as UTF-8": lambda secret: json.dumps(secret, ensure_ascii=False)[1:-1],
+    "Python": lambda secret: repr(secret)[1:-1],
+    "HTML": html.escape,
+    "quoted in small letters": lambda secret: re.sub("%..", lambda c: c[0].lower(), quote(secret)),
+    "the header in Latin-1": lambda secret: base64.b64encode(
+        f"bob:{secret}".encode("latin-1", "replace")
+    ).decode(),
+    "the secret in base64": lambda secret: base64.b64encode(secret.encode()).decode(),
     "the header": lambda secret: base64.b64encode(f"bob:{secret}".encode()).decode(),
 }
 
@@ -33,6 +44,24 @@ def test_any_form_is_hidden(form: str, secret: str) -> None:
     redact = Redactor(Credentials("bob", secret, "1"))
 
     assert redact(f"<{FORMS[form](secret)}>") == "<***>"
+
+
+def folded(text: str) -> str:
+    """As an error puts an answer into one line, and escapes what is no text."""
+    return printable(" ".join(text.split()))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@given(secret=st.text(st.characters(codec="utf-8", exclude_characters="<>*"), min_size=1))
+@example(secret="s3cret\n")
+@example(secret="a  b\tc")
+@example(secret="\x1b[31m\u202e")
+def test_any_form_is_hidden_once_it_is_folded(form: str, secret: str) -> None:
+    redact = Redactor(Credentials("bob", secret, "1"))
+
+    shown = redact(folded(f"<{FORMS[form](secret)}>"))
+    assert shown.replace(" ", "") in {"<***>", "<>"}
+    assert "<>" not in shown or not secret.split()
 
 
 def test_a_project_secret_is_the_secret() -> None:

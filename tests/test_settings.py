@@ -30,6 +30,13 @@ ACCOUNT = {
 CONFIG: dict[str, Any] = ACCOUNT | {"start_date": "2025-01-01"}
 
 
+@pytest.fixture(autouse=True)
+def _without_an_authority(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading the machine's own certificates again and again takes its time."""
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def read(config: dict[str, Any] | None = None, **replaced: Any) -> Settings:
     merged = (CONFIG if config is None else config) | replaced
     given = {name: value for name, value in merged.items() if value is not ...}
@@ -267,7 +274,7 @@ class TestProblems:
             ("replay", "2025-06-02", "replay: '2025-06-02' is not a range of days"),
             ("replay", "2025-05-01..", "replay: '2025-05-01..' is not a range"),
             ("replay", 7, "replay: 7 is no text"),
-            ("parallel", "yes", "parallel: 'yes' is neither true nor false"),
+            ("parallel", "maybe", "parallel: 'maybe' is neither true nor false"),
             ("deduplicate", 1, "deduplicate: 1 is neither true nor false"),
             ("balance_windows", 0, "balance_windows: 0 is neither true nor false"),
             ("where", ["x"], r"where: \['x'\] is no text; give it in quotes"),

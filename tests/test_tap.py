@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import signal
 import subprocess
 import sys
+import tomllib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -98,6 +100,15 @@ def test_meltano_knows_every_setting() -> None:
         assert declared[name].get("value") == setting.get("default"), name
         assert declared[name].get("sensitive", False) == bool(setting.get("secret")), name
         assert declared[name]["description"] == setting["description"], name
+
+
+def test_the_readme_lists_every_dependency() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = [re.split("[^a-z0-9-]", requirement)[0] for requirement in declared]
+    readme = (ROOT / "README.md").read_text().split("| package | for |")[1]
+
+    assert sorted(re.findall(r"\[([a-z0-9-]+)\]\(https://pypi.org/", readme)) == sorted(names)
+    assert [r for r in declared if not re.search("(~=|>=)", r)] == [], "each has a bound"
 
 
 @pytest.mark.slow

@@ -100,6 +100,20 @@ def test_nothing_is_said(lab: Lab, fault: Any) -> None:
     assert_hidden(lab, output, SECRET)
 
 
+@pytest.mark.parametrize("blank", ["\n", "\r\n", " ", "\t\n"])
+def test_a_secret_from_a_file_that_ends_its_line(lab: Lab, blank: str) -> None:
+    """It authenticates, and an echo of it is hidden."""
+    lab.settings["service_account_secret"] = f"{SECRET}{blank}"
+    fine = lab.run()
+    lab.sandbox.faults = [Fault(Status(500, json.dumps({"error": SECRET}).encode()))]
+    echoed = lab.run(env=DEBUG)
+
+    assert fine.code == 0, fine.errors
+    assert echoed.code == 1
+    assert "HTTP 500: ***" in echoed.errors
+    assert_hidden(lab, echoed, SECRET)
+
+
 @pytest.mark.parametrize("status", [401, 500])
 def test_an_echo_that_is_cut(lab: Lab, status: int) -> None:
     """Half a secret is too much as well."""

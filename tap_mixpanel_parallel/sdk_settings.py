@@ -1,0 +1,75 @@
+"""What every SDK tap reads in the same way: values from anywhere, and the SDK's own settings."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from singer_sdk.configuration._dict_config import parse_environment_config
+from singer_sdk.plugin_base import JSONSchemaValidator
+from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR
+
+from tap_mixpanel_parallel.exceptions import TapError
+from tap_mixpanel_parallel.forms import value_of
+from tap_mixpanel_parallel.wording import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterator, Mapping
+
+Schema = dict[str, Any]
+
+
+def read_environment(schema: Schema, prefix: str) -> dict[str, str]:
+    """The settings that the environment, or a `.env` file, names.
+
+    They stay text here: the SDK converts them itself, and fails, or takes a word that it does
+    not know for false.
+
+    Raises:
+        TapError: If the `.env` file can't be read.
+    """
+    names = [*schema["properties"], "batch_config"]
+    texts = {"properties": {name: {"type": "string"} for name in names}}
+    try:
+        found = parse_environment_config(texts, prefix)
+    except (OSError, ValueError) as error:
+        raise TapError(f".env: can't be read: {error}") from None
+    return {name: value for name, value in found.items() if value.strip()}
+
+
+def take(config: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
+    """What is set, each value in its setting's type where it is another form of it."""
+    schemas = schema["properties"]
+    values = {name: value_of(value, schemas.get(name, {})) for name, value in config.items()}
+    return {name: value for name, value in values.items() if value is not None and value != ""}
+
+
+def sdk_problems(config: dict[str, Any], schema: Schema, own: Container[str]) -> list[str]:
+    """What is wrong with the SDK's settings; those that lack a value get their default.
+
+    Args:
+        config: The configuration.
+        schema: The schema of all settings.
+        own: The tap's own settings, which are not looked at.
+    """
+    return [
+        f"{'.'.join(map(str, error.path))}: {error.message}"
+        for error in _errors(JSONSchemaValidator(schema).iter_errors(config))
+        if error.path and error.path[0] not in own
+    ]
+
+
+def shape_problems(content: object, schema: Schema) -> Iterator[str]:
+    """Where JSON is of another shape than a schema says."""
+    for error in _errors(DEFAULT_JSONSCHEMA_VALIDATOR(schema).iter_errors(content)):
+        place = "".join(f"[{part!r}]" for part in error.absolute_path)
+        yield f"{place or 'it'}: {error.message}"
+
+
+def _errors(errors: Iterator[Any]) -> Iterator[Any]:
+    """Errors of a validator whose messages quote no more than a person reads."""
+    # The SDK's own schema of `__else__` is not one: the map is then checked as it is made.
+    with suppress(AttributeError):
+        for error in errors:
+            error.message = error.message.replace(repr(error.instance), shown(error.instance))
+            yield error
