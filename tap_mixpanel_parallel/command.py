@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, MutableMapping
 
 
-_PLAIN_MARKS: Final = str.maketrans("█✗·", "#x.")
+_PLAIN_MARKS: Final = str.maketrans("█▒✗·", "#+x.")
 """For a standard output whose encoding has not got them."""
 
 _LOG_CONFIG: Final = "SINGER_SDK_LOG_CONFIG"

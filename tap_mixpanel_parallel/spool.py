@@ -137,7 +137,7 @@ def _open(path: Path | str, flags: int, *, within: int | None = None) -> Iterato
 
 def spool_error(path: Path, error: OSError) -> SpoolError:
     """What to tell a person when `path` can't be written."""
-    remedy = "set spool_dir to a folder that can"
+    remedy = "set spool_dir to a folder that can be written"
     if error.errno in _FULL:
         remedy = "free some space there, or set spool_dir to a folder with more"
     elif error.errno in _TOO_MANY_OPEN:

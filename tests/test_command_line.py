@@ -376,8 +376,8 @@ REAL: Final[list[tuple[str, dict[str, str], str]]] = [
     ("--config tap.json --catalog other.json", {}, "catalog: it has no stream 'events' but users"),
     ("--config list.json", {}, "config: list.json holds a list, not an object"),
     ("--config deep.json", {}, "config: deep.json is nested too deeply; give a flatter one"),
-    ("--status --state - <&-", {}, "state: standard input is closed; give a file"),
-    ("--config - <&-", {}, "config: standard input is closed; give a file"),
+    ("--status --state - <&-", {}, "state: standard input is closed; give it a file"),
+    ("--config - <&-", {}, "config: standard input is closed; give it a file"),
     ("--status --state state.json >&-", {}, "standard output is closed"),
     ("--config tap.json --replay $'\\xff'", {}, "replay: holds a lone surrogate"),
 ]
@@ -438,7 +438,8 @@ def test_a_file_with_a_byte_order_mark(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_status_where_the_encoding_has_no_marks(tmp_path: Path) -> None:
-    bookmark = {"loaded": [["2025-01-01", "2025-01-03"]]}
+    late = [["2025-01-03", "2025-01-03", "2025-01-04"]]
+    bookmark = {"loaded": [["2025-01-01", "2025-01-03"]], "unsettled": late}
     (tmp_path / "state.json").write_text(json.dumps({"bookmarks": {"events": bookmark}}))
     done = run(
         *("tap-mixpanel-parallel", "--status", "--state", "state.json"),
@@ -446,7 +447,7 @@ def test_a_status_where_the_encoding_has_no_marks(tmp_path: Path) -> None:
         settings={"PYTHONIOENCODING": "ascii"},
     )
     assert done.returncode == 0
-    assert "2025-01  ###" in done.stdout
+    assert "2025-01  ##+" in done.stdout
 
 
 class TestCatalog:

@@ -77,6 +77,8 @@ TAKEN: Final[list[tuple[str, Any, Any]]] = [
     *whole("max_attempts", 3),
     *whole("requests_per_second", 7),
     *whole("requests_per_hour", 90),
+    *whole("attempt_timeout", 90),
+    *whole("max_window_mb", 90),
     *whole("request_timeout", 30),
     *[("request_timeout", value, 30.5) for value in (30.5, Decimal("30.5"), "30.5", "3.05e1")],
     *[
@@ -114,7 +116,7 @@ REFUSED: Final[list[tuple[str, Any]]] = [
         (name, value)
         for name in (
             *("workers", "window_days", "lookback_days", "max_attempts"),
-            *("requests_per_second", "requests_per_hour"),
+            *("requests_per_second", "requests_per_hour", "attempt_timeout", "max_window_mb"),
         )
         for value in (
             *("ten", "1_0", "\uff11\uff12", "0x10", "2.5", 2.5, Decimal("2.5"), True, [1], -1),

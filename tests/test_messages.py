@@ -31,6 +31,7 @@ from tap_mixpanel_parallel.exceptions import (
     quote_line,
 )
 from tap_mixpanel_parallel.messages import Prepared, fast_encoder, prepare, read_blocks
+from tap_mixpanel_parallel.wording import printable
 from tests.strategies import FRAGMENTS
 
 NOW = datetime(2025, 2, 1, tzinfo=UTC)
@@ -364,7 +365,7 @@ class TestMalformed:
         with pytest.raises(MalformedLineError) as caught:
             turn(tmp_path, body)
         assert caught.value.line_number == position + 1
-        assert str(caught.value).endswith(quote_line(odd))
+        assert str(caught.value).endswith(printable(quote_line(odd)))
 
     @pytest.mark.parametrize("odd", [b"x", line(1, "caf\\u00e9").replace(b"\\u00e9", b"\xe9")])
     def test_tolerated(self, tmp_path: Path, odd: bytes) -> None:
