@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import requests
 
+from tap_mixpanel_parallel.plan.windows import Window, plan_windows
 from tap_mixpanel_parallel.sandbox import Project, Sandbox, Shaping
-from tap_mixpanel_parallel.windows import Window, plan_windows
 
 if TYPE_CHECKING:
     import random

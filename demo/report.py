@@ -12,7 +12,7 @@ from rich.cells import set_cell_size
 
 from tap_mixpanel_parallel.clock import Clock
 from tap_mixpanel_parallel.sandbox import Sandbox
-from tap_mixpanel_parallel.settings import Settings
+from tap_mixpanel_parallel.settings.settings import Settings
 
 DATABASE = Path("output/sandbox.duckdb")
 BAR = 40

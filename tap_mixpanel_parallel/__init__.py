@@ -6,15 +6,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from tap_mixpanel_parallel.progress import BatchProgress, BatchResult, ParallelFetchResult
+    from tap_mixpanel_parallel.report.results import BatchProgress, BatchResult, ParallelFetchResult
     from tap_mixpanel_parallel.tap import TapMixpanelParallel
 
 __all__ = ["BatchProgress", "BatchResult", "ParallelFetchResult", "TapMixpanelParallel"]
 
 _HOMES: Final = {
-    "BatchProgress": "progress",
-    "BatchResult": "progress",
-    "ParallelFetchResult": "progress",
+    "BatchProgress": "report.results",
+    "BatchResult": "report.results",
+    "ParallelFetchResult": "report.results",
     "TapMixpanelParallel": "tap",
 }
 

@@ -7,9 +7,9 @@ def main() -> None:
     """Run the command line."""
     # Ctrl-C while the rest is imported ends the process as it does most others: silently.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from tap_mixpanel_parallel.command import one_clear_message  # noqa: PLC0415
-    from tap_mixpanel_parallel.printing import whole_output  # noqa: PLC0415
+    from tap_mixpanel_parallel.cli import one_clear_message  # noqa: PLC0415
     from tap_mixpanel_parallel.tap import TapMixpanelParallel  # noqa: PLC0415
+    from tap_mixpanel_parallel.write.printing import whole_output  # noqa: PLC0415
 
     try:
         with one_clear_message(TapMixpanelParallel.logger), whole_output():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from tap_mixpanel_parallel.wording import printable
 
 if TYPE_CHECKING:
-    from tap_mixpanel_parallel.progress import ParallelFetchResult
+    from tap_mixpanel_parallel.report.results import ParallelFetchResult
 
 _QUOTED: Final = 200
 """Characters of a line; each takes four bytes at most."""

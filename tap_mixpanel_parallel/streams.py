@@ -14,12 +14,8 @@ from singer_sdk.metrics import Metric, Point, Status, Tag
 from singer_sdk.singerlib.encoding.simple import StateMessage
 from singer_sdk.singerlib.json import deserialize_json
 
-from tap_mixpanel_parallel import display
-from tap_mixpanel_parallel.auth import Credentials
 from tap_mixpanel_parallel.catalog import select
-from tap_mixpanel_parallel.client import ExportClient
-from tap_mixpanel_parallel.config_reader import ConfigReader
-from tap_mixpanel_parallel.config_schema import API_URLS, SANDBOX
+from tap_mixpanel_parallel.convert.conversion import Encode, fast_encoder
 from tap_mixpanel_parallel.exceptions import (
     ExportFailedError,
     OutputError,
@@ -27,11 +23,15 @@ from tap_mixpanel_parallel.exceptions import (
     TapError,
     TerminatedError,
 )
-from tap_mixpanel_parallel.export import Export
-from tap_mixpanel_parallel.messages import Encode, fast_encoder
-from tap_mixpanel_parallel.plan import make_plan
-from tap_mixpanel_parallel.spool import Spool
-from tap_mixpanel_parallel.state import check_fits, read_state
+from tap_mixpanel_parallel.fetch.client import ExportClient
+from tap_mixpanel_parallel.fetch.spool import Spool
+from tap_mixpanel_parallel.plan.plan import make_plan
+from tap_mixpanel_parallel.plan.state import check_fits, read_state
+from tap_mixpanel_parallel.report import display
+from tap_mixpanel_parallel.run import Export
+from tap_mixpanel_parallel.settings.credentials import Credentials
+from tap_mixpanel_parallel.settings.reader import ConfigReader
+from tap_mixpanel_parallel.settings.schema import API_URLS, SANDBOX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -39,11 +39,11 @@ if TYPE_CHECKING:
 
     from singer_sdk.singerlib import Catalog
 
-    from tap_mixpanel_parallel.events import EventRecord
-    from tap_mixpanel_parallel.fetcher import Fetcher
-    from tap_mixpanel_parallel.progress import BatchProgress, ParallelFetchResult, Reporter
-    from tap_mixpanel_parallel.settings import Settings
-    from tap_mixpanel_parallel.state import ExportState
+    from tap_mixpanel_parallel.convert.records import EventRecord
+    from tap_mixpanel_parallel.fetch.scheduler import Fetcher
+    from tap_mixpanel_parallel.plan.state import ExportState
+    from tap_mixpanel_parallel.report.results import BatchProgress, ParallelFetchResult, Reporter
+    from tap_mixpanel_parallel.settings.settings import Settings
     from tap_mixpanel_parallel.tap import TapMixpanelParallel
 
 STREAM: Final = "events"

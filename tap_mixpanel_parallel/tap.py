@@ -20,8 +20,7 @@ from singer_sdk.helpers.capabilities import PluginCapabilities, TapCapabilities
 from singer_sdk.plugin_base import _ConfigInput
 
 from tap_mixpanel_parallel.catalog import read_catalog
-from tap_mixpanel_parallel.clock import Clock
-from tap_mixpanel_parallel.command import (
+from tap_mixpanel_parallel.cli import (
     add_options,
     exit_code,
     log_set_up,
@@ -29,20 +28,21 @@ from tap_mixpanel_parallel.command import (
     print_report,
     read_json,
 )
-from tap_mixpanel_parallel.config_schema import CONFIG_SCHEMA
+from tap_mixpanel_parallel.clock import Clock
 from tap_mixpanel_parallel.exceptions import (
     ExportFailedError,
     TapError,
 )
-from tap_mixpanel_parallel.output import MessageWriter
-from tap_mixpanel_parallel.plan import make_plan
-from tap_mixpanel_parallel.progress import ParallelFetchResult
+from tap_mixpanel_parallel.plan.plan import make_plan
+from tap_mixpanel_parallel.plan.state import ExportState, read_state
+from tap_mixpanel_parallel.plan.status import Status
+from tap_mixpanel_parallel.report.results import ParallelFetchResult
 from tap_mixpanel_parallel.sdk_settings import read_environment, sdk_problems, take
-from tap_mixpanel_parallel.settings import Settings
-from tap_mixpanel_parallel.state import ExportState, read_state
-from tap_mixpanel_parallel.status import Status
+from tap_mixpanel_parallel.settings.schema import CONFIG_SCHEMA
+from tap_mixpanel_parallel.settings.settings import Settings
 from tap_mixpanel_parallel.streams import STREAM, EventsStream
 from tap_mixpanel_parallel.wording import printable, shown
+from tap_mixpanel_parallel.write.stdout import MessageWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from singer_sdk.helpers.capabilities import CapabilitiesEnum
     from singer_sdk.singerlib import Catalog
 
-    from tap_mixpanel_parallel.progress import BatchProgress
+    from tap_mixpanel_parallel.report.results import BatchProgress
 
 
 _ENVIRONMENT: Final = "ENV"

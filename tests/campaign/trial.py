@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tap_mixpanel_parallel.sandbox import Sandbox
 from tests.campaign.schedule import Round, Schedule
-from tests.failures.expected import Table, assert_same, expected, loaded
-from tests.failures.harness import PATIENCE, Lab, environment, lines_of, states_of
+from tests.support.expected import Table, assert_same, expected, loaded
+from tests.support.harness import PATIENCE, Lab, environment, lines_of, states_of
 from tests.support.tap_at import tap_at
 
 if TYPE_CHECKING:

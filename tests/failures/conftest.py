@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tap_mixpanel_parallel.sandbox import Project, Sandbox
-from tests.failures.harness import AS_OF, Lab
+from tests.support.harness import AS_OF, Lab
 
 if TYPE_CHECKING:
     from pathlib import Path

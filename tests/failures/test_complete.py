@@ -8,14 +8,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tap_mixpanel_parallel.auth import Credentials
-from tap_mixpanel_parallel.client import ExportClient
-from tap_mixpanel_parallel.events import EventReader
+from tap_mixpanel_parallel.convert.conversion import fast_encoder, prepare
+from tap_mixpanel_parallel.convert.records import EventReader
 from tap_mixpanel_parallel.exceptions import AttemptError
-from tap_mixpanel_parallel.messages import fast_encoder, prepare
+from tap_mixpanel_parallel.fetch.client import ExportClient
+from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.sandbox import Cut, Damage, Effect, Fault, Project, Sandbox
-from tap_mixpanel_parallel.windows import Window
-from tests.failures.harness import AS_OF
+from tap_mixpanel_parallel.settings.credentials import Credentials
+from tests.support.harness import AS_OF
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

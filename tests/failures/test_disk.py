@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tap_mixpanel_parallel import spool as spool_module
+from tap_mixpanel_parallel.fetch import spool as spool_module
 from tap_mixpanel_parallel.sandbox import Damage, Fault, Line, Project, Shaping, Status
 from tests.failures.conftest import DAYS
-from tests.failures.harness import (
+from tests.support.harness import (
     PATIENCE,
     Body,
     Lab,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox, Status
-from tests.failures.expected import assert_same, expected, loaded
-from tests.failures.harness import Lab, State, environment, lines_of, states_of
+from tests.support.expected import assert_same, expected, loaded
+from tests.support.harness import Lab, State, environment, lines_of, states_of
 from tests.support.tap_at import tap_at
 
 if TYPE_CHECKING:

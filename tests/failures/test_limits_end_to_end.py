@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from tap_mixpanel_parallel.client import ExportClient
 from tap_mixpanel_parallel.clock import Clock
-from tap_mixpanel_parallel.fetcher import Fetcher, _Stopped
-from tap_mixpanel_parallel.limits import RateLimit
+from tap_mixpanel_parallel.fetch.client import ExportClient
+from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
+from tap_mixpanel_parallel.fetch.scheduler import Fetcher, _Stopped
 from tap_mixpanel_parallel.sandbox import Fault, Limits, Project, Status
 from tap_mixpanel_parallel.tap import TapMixpanelParallel
-from tests.failures.harness import PATIENCE
+from tests.support.harness import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tap_mixpanel_parallel.client import Download
-    from tap_mixpanel_parallel.progress import ParallelFetchResult
+    from tap_mixpanel_parallel.fetch.client import Download
+    from tap_mixpanel_parallel.report.results import ParallelFetchResult
     from tests.failures.conftest import LabMaker
-    from tests.failures.harness import Lab
+    from tests.support.harness import Lab
 
 START: Final = datetime(2025, 5, 1, tzinfo=UTC)
 HOUR: Final = 3600.0

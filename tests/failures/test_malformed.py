@@ -9,7 +9,7 @@ import pytest
 
 from tap_mixpanel_parallel.sandbox import Effect, Fault, HalfLine, Line, Status, TerminatedEarly
 from tests.failures.conftest import DAYS
-from tests.failures.harness import Body, Lab, Output, identities, lines_of
+from tests.support.harness import Body, Lab, Output, identities, lines_of
 
 if TYPE_CHECKING:
     from pathlib import Path

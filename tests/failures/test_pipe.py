@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from tap_mixpanel_parallel.sandbox import Fault, Project, Shaping
-from tests.failures.harness import PATIENCE, Body, Lab, State, environment, wait_until
+from tests.support.harness import PATIENCE, Body, Lab, State, environment, wait_until
 
 if TYPE_CHECKING:
     from tests.failures.conftest import LabMaker

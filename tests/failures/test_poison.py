@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox, Status, poisoned_lines
-from tests.failures.expected import Table, assert_same, expected, loaded
-from tests.failures.harness import AS_OF, PATIENCE, Body, Lab, environment
+from tests.support.expected import Table, assert_same, expected, loaded
+from tests.support.harness import AS_OF, PATIENCE, Body, Lab, environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tap_mixpanel_parallel.exceptions import OutputError, ReaderGoneError
-from tap_mixpanel_parallel.printing import whole_output
-from tests.failures.harness import PATIENCE, TAP, environment
+from tap_mixpanel_parallel.write.printing import whole_output
+from tests.support.harness import PATIENCE, TAP, environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tap_mixpanel_parallel.sandbox.answers import Answer
     from tests.failures.conftest import LabMaker
-    from tests.failures.harness import Lab, Output
+    from tests.support.harness import Lab, Output
 
 USERNAME: Final = "robot.9f2c1d.mp-service-account"
 SECRET: Final = "gEh€im/&+=Pa55 %wört<x>"

@@ -17,8 +17,8 @@ import pytest
 
 from tap_mixpanel_parallel.sandbox import Fault, Project, Shaping, Status
 from tests.failures.conftest import DAYS
-from tests.failures.expected import assert_same, expected, loaded
-from tests.failures.harness import (
+from tests.support.expected import assert_same, expected, loaded
+from tests.support.harness import (
     BIN,
     PATIENCE,
     Lab,

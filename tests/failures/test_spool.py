@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tap_mixpanel_parallel.exceptions import SpoolError
-from tap_mixpanel_parallel.spool import Spool, spool_error
+from tap_mixpanel_parallel.fetch.spool import Spool, spool_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.failures.harness import Lab
+    from tests.support.harness import Lab
 
 NAME = "tap-mixpanel-parallel-aaaaaaaa"
 TARGET = "precious"
@@ -236,7 +236,7 @@ def test_a_lock_that_is_held_at_once_is_not_waited_for(
         (errno.ENOSPC, "free some space there, or set spool_dir to a folder with more"),
         (errno.EDQUOT, "free some space there, or set spool_dir to a folder with more"),
         (errno.EMFILE, "raise the limit of open files (ulimit -n), or lower workers"),
-        (errno.EROFS, "set spool_dir to a folder that can"),
+        (errno.EROFS, "set spool_dir to a folder that can be written"),
     ],
     ids=errno.errorcode.get,
 )

@@ -28,7 +28,7 @@ from tap_mixpanel_parallel.sandbox import (
     TerminatedEarly,
 )
 from tests.failures.conftest import DAYS
-from tests.failures.harness import AS_OF, Body, Identity, Lab, Output, identities, lines_of
+from tests.support.harness import AS_OF, Body, Identity, Lab, Output, identities, lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -25,7 +25,7 @@ from tap_mixpanel_parallel.sandbox import (
     Trickle,
 )
 from tests.failures.conftest import DAYS
-from tests.failures.harness import PATIENCE, Body, Identity, Lab, Output, identities, lines_of
+from tests.support.harness import PATIENCE, Body, Identity, Lab, Output, identities, lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

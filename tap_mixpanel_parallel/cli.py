@@ -1,0 +1,202 @@
+"""The command line's own parts: options, files that it reads, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
+
+import click
+from singer_sdk.exceptions import (
+    ConfigValidationError,
+    MapExpressionError,
+    StreamMapConfigError,
+)
+
+from tap_mixpanel_parallel.exceptions import OutputError, ReaderGoneError, TapError, TerminatedError
+from tap_mixpanel_parallel.settings.forms import parse_json
+from tap_mixpanel_parallel.wording import printable, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, MutableMapping
+
+
+_PLAIN_MARKS: Final = str.maketrans("█▒✗·", "#+x.")
+"""For a standard output whose encoding has not got them."""
+
+_LOG_CONFIG: Final = "SINGER_SDK_LOG_CONFIG"
+
+
+class Report(Protocol):
+    """Something to print instead of running."""
+
+    def to_text(self) -> str:
+        """The report for people."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The report for scripts."""
+
+
+def add_options(command: click.Command) -> click.Command:
+    """Add this tap's options to the SDK's."""
+    for option in command.params:
+        if option.name in {"state", "catalog"}:
+            # Read by the tap, so that a file that can't be read ends like other bad input.
+            option.type = click.STRING
+    command.params.extend(
+        [
+            click.Option(
+                ["--parallel"],
+                is_flag=True,
+                default=None,
+                help="Fetch windows concurrently; replaces the setting `parallel`.",
+            ),
+            click.Option(
+                ["--workers"],
+                type=click.INT,
+                metavar="N",
+                help="Concurrent requests, 1 to 100; replaces the setting `workers`.",
+            ),
+            click.Option(
+                ["--replay"],
+                metavar="FIRST..LAST",
+                help="Read these days again though they are loaded, e.g. "
+                "2025-01-05..2025-01-11; replaces the setting `replay`.",
+            ),
+            click.Option(
+                ["--plan"],
+                is_flag=True,
+                help="Print what a run would fetch and why, and request nothing. "
+                "With --format json for scripts.",
+            ),
+            click.Option(
+                ["--status"],
+                is_flag=True,
+                help="Print what a state (--state, or standard input) says is loaded, failed "
+                "and missing. With --format json for scripts.",
+            ),
+        ]
+    )
+    return command
+
+
+def read_json(path: str, what: str) -> dict[str, Any]:
+    """Read a JSON file that was named on the command line; `-` is standard input.
+
+    Raises:
+        TapError: If there is none, or it holds something else.
+    """
+    name = "standard input" if path == "-" else path
+    if path == "-" and sys.stdin is None:
+        raise TapError(f"{what}: {name} is closed; give it a file that holds a JSON object")
+    try:
+        with click.open_file(path, encoding="utf-8-sig") as file:
+            text = file.read()
+        if not text.strip():
+            hint = ", or no --state, which reads every day" if what == "state" else ""
+            raise TapError(f"{what}: {name} is empty; give a file that holds a JSON object{hint}")
+        content: object = parse_json(text)
+    except RecursionError:
+        raise TapError(f"{what}: {name} is nested too deeply; give a flatter one") from None
+    except (OSError, ValueError) as error:
+        raise TapError(f"{what}: {name} can't be read: {error}") from None
+    if not isinstance(content, dict):
+        # Not quoted: it may hold a secret.
+        raise TapError(f"{what}: {name} holds a {type(content).__name__}, not an object")
+    return content
+
+
+@contextmanager
+def log_set_up(variables: tuple[str, ...], environ: MutableMapping[str, str]) -> Iterator[None]:
+    """Have the log set up within: name what is wrong with it, and escape what comes from outside.
+
+    Args:
+        variables: Those that may name a level; one that is empty counts as not set.
+        environ: The environment.
+
+    Raises:
+        TapError: If there is no such level, or the log's configuration can't be used.
+    """
+    for name in (*variables, _LOG_CONFIG):
+        if not environ.get(name, "").strip():
+            environ.pop(name, None)
+    levels = logging.getLevelNamesMapping()
+    for name in variables:
+        if (level := environ.get(name, "INFO")).upper() not in levels:
+            remedy = f"is not a level; give one of {', '.join(levels)}"
+            raise TapError(f"{name}: {shown(level)} {remedy}")
+    path = environ.get(_LOG_CONFIG)
+    try:
+        if path is not None:
+            Path(path).read_bytes()
+        yield
+    except Exception as error:  # noqa: BLE001 - the file may name classes, which raise anything
+        raise TapError(f"{_LOG_CONFIG}: {path} can't be used: {error}") from None
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_escape)
+
+
+def _escape(record: logging.LogRecord) -> bool:
+    """Make a log line printable, whoever wrote it; what has several lines keeps them."""
+    try:
+        message = record.getMessage()
+    except (TypeError, ValueError):
+        return True  # the handler says that a library's own call of the log is wrong
+    escaped = "\n".join(map(printable, message.split("\n")))
+    if escaped != message:
+        record.msg, record.args = escaped, ()
+    return True
+
+
+def print_report(report: Report, *, as_json: bool) -> None:
+    """Print a report to standard output.
+
+    Raises:
+        OutputError: If there is none.
+    """
+    if sys.stdout is None:
+        raise OutputError("standard output is closed; give the report a reader, or a file")
+    text = json.dumps(report.to_json(), indent=2) if as_json else report.to_text()
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.translate(_PLAIN_MARKS).encode(encoding, "backslashreplace").decode(encoding)
+    click.echo(text)
+
+
+@contextmanager
+def one_clear_message(logger: logging.Logger) -> Iterator[None]:
+    """End the process with a message and an exit code, not with a traceback."""
+    try:
+        yield
+    except TerminatedError as error:
+        name = signal.Signals(error.signum).name
+        logger.warning("stopped by %s; the next run goes on from what is emitted", name)
+        sys.exit(exit_code(error.signum))
+    except ReaderGoneError as error:
+        logger.info("stopped: %s", error)
+        sys.exit(1)
+    except TapError as error:
+        _fail(logger, [str(error)])
+    except ConfigValidationError as error:
+        _fail(logger, error.errors)
+    except (MapExpressionError, StreamMapConfigError) as error:
+        _fail(logger, [f"stream_maps: {error}"])
+    except RecursionError:
+        _fail(logger, ["config, state or catalog: is nested too deeply; give a flatter one"])
+
+
+def exit_code(signum: int) -> int:
+    """What a shell reports for a process that a signal ended."""
+    return 128 + signum
+
+
+def _fail(logger: logging.Logger, problems: list[str]) -> NoReturn:
+    for problem in problems:
+        logger.error("%s", printable(problem))
+    sys.exit(1)

@@ -1,0 +1,282 @@
+"""One line of export in, one record out. Pure.
+
+Only the fields that the record needs are decoded; `properties` passes through as the
+bytes that Mixpanel sent. Only what no loader can store, a lone surrogate, is mended.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from tap_mixpanel_parallel.convert.occurrences import Occurrences
+from tap_mixpanel_parallel.convert.strays import Strays
+from tap_mixpanel_parallel.convert.surrogates import mend
+from tap_mixpanel_parallel.convert.times import local_time, parse_time
+from tap_mixpanel_parallel.exceptions import IncompleteExportError, MalformedLineError, quote_line
+
+if TYPE_CHECKING:
+    from hashlib import md5
+    from zoneinfo import ZoneInfo
+
+    from tap_mixpanel_parallel.plan.windows import Window
+else:
+    try:
+        # CPython's own takes half as long as hashlib's, which is OpenSSL's, for a short text.
+        from _md5 import md5
+    except ImportError:  # not every build has it
+        from hashlib import md5
+
+UNIT_SEPARATOR: Final = "\x1f"
+"""Joins the parts of an event's key."""
+
+_ABORTED: Final = re.compile(rb"(export )?terminated early[\s.]*\Z", re.IGNORECASE)
+"""What a server-side abort leaves in place of the rest, even within a line."""
+
+_NULL: Final = Raw(b"null")
+
+
+class EventRecord(Struct, gc=False):
+    """A record of the stream `events`; `properties` is JSON as it stands, or its text."""
+
+    event_id: str
+    event: str
+    time: str
+    distinct_id: str | None
+    insert_id: str | None
+    processed_at: str | None
+    properties: Raw | str
+
+
+class _Line(Struct, gc=False):
+    """A line of the export."""
+
+    event: str
+    properties: Raw
+
+
+class _Error(Struct, gc=False):
+    """A line in which Mixpanel reports why it ends the export."""
+
+    error: Raw
+
+
+class _Properties(Struct, gc=False):
+    """The properties that a record needs, when their types are the usual ones."""
+
+    time: int
+    distinct_id: str | None = None
+    insert_id: str | None = msgspec.field(name="$insert_id", default=None)
+    sent_id: str | None = msgspec.field(name="$distinct_id_before_identity", default=None)
+    processed_ms: int | None = msgspec.field(name="mp_processing_time_ms", default=None)
+
+
+class _AnyProperties(Struct, gc=False):
+    """The same properties, of whatever types."""
+
+    time: Any
+    distinct_id: Raw = _NULL
+    insert_id: Raw = msgspec.field(name="$insert_id", default=_NULL)
+    sent_id: Raw = msgspec.field(name="$distinct_id_before_identity", default=_NULL)
+    processed_ms: Any = msgspec.field(name="mp_processing_time_ms", default=None)
+
+
+_decode_line = msgspec.json.Decoder(_Line).decode
+_decode_error = msgspec.json.Decoder(_Error).decode
+_decode_properties = msgspec.json.Decoder(_Properties).decode
+_decode_any_properties = msgspec.json.Decoder(_AnyProperties).decode
+_decode_pairs = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_text = msgspec.json.Decoder(str).decode
+
+
+def event_key(event: str, sent_id: str | None, time_ms: int, insert_id: str | None) -> str:
+    """The key of an event: 32 hex digits.
+
+    Mixpanel takes events of the same name, distinct_id, time and `$insert_id` for one
+    (Mixpanel docs, Event Deduplication). The id is the one that the event was sent with,
+    since `distinct_id` changes when users are merged.
+
+    Args:
+        event: The event's name.
+        sent_id: `$distinct_id_before_identity`, else `distinct_id`.
+        time_ms: `time` in whole milliseconds, as exported.
+        insert_id: `$insert_id`.
+    """
+    parts = (event, sent_id or "", str(time_ms), insert_id or "")
+    return md5(UNIT_SEPARATOR.join(parts).encode(), usedforsecurity=False).hexdigest()
+
+
+class EventReader:
+    """Turns the lines of one window into records.
+
+    It counts byte-identical events that have no `$insert_id`, so use one reader for one
+    window.
+
+    Attributes:
+        strays: Counts the events that lie outside the window.
+    """
+
+    def __init__(
+        self,
+        zone: ZoneInfo,
+        *,
+        window: Window | None = None,
+        properties_as_text: bool = False,
+    ) -> None:
+        """Make a reader.
+
+        Args:
+            zone: The zone in which the project stores times.
+            window: The days that the events should lie on; None lets them lie anywhere.
+            properties_as_text: Whether `properties` becomes a string of JSON.
+        """
+        self.strays = Strays(window)
+        self._first_ms, self._last_ms = self.strays.first_ms, self.strays.last_ms
+        self._window = window
+        self._zone = zone
+        self._local = local_time(zone)
+        self._processed = local_time(UTC)
+        self._to_utc, self._processed_to_utc = self._local.to_utc, self._processed.to_utc
+        self._properties_as_text = properties_as_text
+        self._identical = Occurrences()
+
+    def restart(self) -> EventReader:
+        """A reader to begin the window again with."""
+        return EventReader(
+            self._zone, window=self._window, properties_as_text=self._properties_as_text
+        )
+
+    def read(self, line: bytes, number: int) -> EventRecord:
+        """Turn a line into a record.
+
+        Args:
+            line: The line, in UTF-8 and without its line end.
+            number: Its number in the export, from 1, for the error.
+
+        Raises:
+            MalformedLineError: If the line is no event.
+            IncompleteExportError: If it says that Mixpanel ended the export.
+        """
+        try:
+            parsed = _decode_line(line)
+            raw = parsed.properties
+            properties = _decode_properties(raw)
+        except msgspec.ValidationError:
+            return self._read_unusual(line, number)
+        except (msgspec.DecodeError, RecursionError) as error:
+            # The decoder refuses lone surrogates everywhere, so only what fails is mended.
+            mended = mend(line)
+            if mended != line:
+                return self.read(mended, number)
+            raise _no_event(line, number, error) from None
+        event = parsed.event
+        distinct_id = properties.distinct_id
+        insert_id = properties.insert_id
+        processed_ms = properties.processed_ms
+        if not insert_id:
+            return self._read_unusual(line, number)
+        sent_id = properties.sent_id
+        time_ms = properties.time
+        if not self._first_ms <= time_ms <= self._last_ms:
+            self.strays.add(time_ms)
+        key = (
+            f"{event}\x1f{distinct_id or '' if sent_id is None else sent_id}"
+            f"\x1f{time_ms}\x1f{insert_id}"
+        )
+        return EventRecord(
+            md5(key.encode(), usedforsecurity=False).hexdigest(),
+            event,
+            self._to_utc(time_ms),
+            distinct_id,
+            insert_id,
+            None if processed_ms is None else self._processed_to_utc(processed_ms),
+            str(raw, "utf-8") if self._properties_as_text else raw,
+        )
+
+    def _read_unusual(self, line: bytes, number: int) -> EventRecord:
+        """Turn a line into a record, whatever the types of its fields."""
+        try:
+            parsed = _decode_line(line)
+            properties = _decode_any_properties(parsed.properties)
+            time_ms, is_utc = parse_time(properties.time)
+            sent_id = _as_text(properties.sent_id)
+            distinct_id = _as_text(properties.distinct_id)
+            insert_id = _as_text(properties.insert_id)
+            processed_at = self._processed_at(properties.processed_ms)
+        except (msgspec.DecodeError, RecursionError, ValueError, OverflowError) as error:
+            raise _no_event(line, number, error) from None
+        self.strays.add(time_ms)
+        local = self._processed if is_utc else self._local
+        return EventRecord(
+            event_key(
+                parsed.event,
+                distinct_id if sent_id is None else sent_id,
+                time_ms,
+                insert_id or self._content_key(parsed.event, parsed.properties),
+            ),
+            parsed.event,
+            local.to_utc(time_ms),
+            distinct_id,
+            insert_id,
+            processed_at,
+            str(parsed.properties, "utf-8") if self._properties_as_text else parsed.properties,
+        )
+
+    def _content_key(self, event: str, properties: Raw) -> str:
+        """What stands in the key for a missing `$insert_id`: a hash of the properties.
+
+        Merging a user rewrites `distinct_id` and keeps the id that was sent in
+        `$distinct_id_before_identity`; both forms of an event hash alike.
+        """
+        pairs = {name: bytes(value) for name, value in _decode_pairs(properties).items()}
+        sent_id = pairs.pop("$distinct_id_before_identity", None)
+        if sent_id is not None:
+            pairs["distinct_id"] = sent_id
+        digest = md5(usedforsecurity=False)
+        for name, value in pairs.items():
+            digest.update(b"%b\x1f%b\x1f" % (name.encode(), value))
+        content = digest.hexdigest()
+        digest.update(event.encode())
+        ordinal = self._identical.add(digest.digest())
+        return f"{content}{UNIT_SEPARATOR}{ordinal}" if ordinal else content
+
+    def _processed_at(self, value: Any) -> str | None:
+        try:
+            return None if value is None else self._processed.to_utc(parse_time(value)[0])
+        except ValueError:
+            return None
+
+
+def _as_text(value: Raw) -> str | None:
+    """A JSON value as text: a string's own, a number's digits."""
+    raw = bytes(value)
+    if raw == b"null":
+        return None
+    return _decode_text(raw) if raw.startswith(b'"') else raw.decode()
+
+
+def _no_event(line: bytes, number: int, error: Exception) -> IncompleteExportError:
+    if aborted := _ABORTED.search(line):
+        said, how = aborted[0], "early"
+    elif (reported := _reported(line)) is not None:
+        said, how = reported, "with an error"
+    else:
+        return MalformedLineError(number, line, str(error))
+    return IncompleteExportError(
+        f"Mixpanel ended the export {how}: line {number} is {quote_line(said).strip()!r}"
+    )
+
+
+def _reported(line: bytes) -> bytes | None:
+    """The object with which Mixpanel reports an error: the line, or what it ends with."""
+    for start in (0, line.rfind(b'{"error"'), line.rfind(b"{")):
+        try:
+            _decode_error(line[start:])
+        except (msgspec.DecodeError, RecursionError):
+            continue
+        return line[start:]
+    return None

@@ -1,0 +1,64 @@
+"""When a window whose attempt failed is tried again."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from tap_mixpanel_parallel.exceptions import LastAttemptError, RateLimitError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tap_mixpanel_parallel.fetch.scheduler import Task
+
+_GROWTH: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often a window is tried, and how long the pauses are.
+
+    Attributes:
+        max_attempts: Requests for one window in one run.
+        first_pause: Seconds; each further pause is three times as long.
+        first_limited_pause: The same after a 429, whose hourly limit frees up slowly.
+        longest_pause: Seconds.
+        longest_limited_pause: Seconds, whatever a 429 says: no limit lasts over an hour.
+        jitter: Seconds added to each pause, so that workers don't come back together.
+        on_retry: Called, by the thread that fetches, with a task whose attempt has failed,
+            why, and the seconds until the next.
+    """
+
+    max_attempts: int = 5
+    first_pause: float = 1.0
+    first_limited_pause: float = 5.0
+    longest_pause: float = 300.0
+    longest_limited_pause: float = 3700.0
+    jitter: Callable[[], float] = random.random
+    on_retry: Callable[[Task, BaseException, float], None] = lambda *_: None
+
+    def ends_with(self, attempts: int, error: BaseException | None) -> bool:
+        """Whether an attempt was the last.
+
+        Args:
+            attempts: How often the window has been requested.
+            error: Why the attempt failed.
+        """
+        return attempts >= self.max_attempts or isinstance(error, LastAttemptError)
+
+    def pause(self, attempts: int, error: BaseException | None) -> float:
+        """Seconds to wait before the next attempt.
+
+        Args:
+            attempts: How often the window has been requested.
+            error: Why the last attempt failed; a 429 may say how long to wait.
+        """
+        first = self.first_pause
+        if isinstance(error, RateLimitError):
+            if error.retry_after is not None:
+                return min(error.retry_after, self.longest_limited_pause) + self.jitter()
+            first = self.first_limited_pause
+        pause: float = first * _GROWTH ** (attempts - 1)
+        return min(pause, self.longest_pause) + self.jitter()

@@ -1,0 +1,1 @@
+"""What a run has to read: days, windows, states. Pure."""

@@ -1,0 +1,1 @@
+"""What a person, and a program that uses the tap, see of a run."""

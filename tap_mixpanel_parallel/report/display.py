@@ -1,0 +1,116 @@
+"""The live display: what is happening now, on a terminal's standard error."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from tap_mixpanel_parallel.wording import format_bytes, format_seconds, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import RenderableType
+
+    from tap_mixpanel_parallel.fetch.scheduler import Fetcher, Task
+    from tap_mixpanel_parallel.report.results import Reporter
+
+_OTHER_LINES: Final = 6
+"""Lines of the terminal that are left for what is not a window."""
+
+
+def is_wanted() -> bool:
+    """Whether standard error is a terminal that can show a display."""
+    return (
+        sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    )
+
+
+@contextmanager
+def live_display(
+    fetcher: Fetcher,
+    reporter: Reporter,
+    clock: Callable[[], float],
+    console: Console | None = None,
+) -> Iterator[None]:
+    """Show a run while it goes on; log lines scroll above it.
+
+    Args:
+        fetcher: What is under way.
+        reporter: What has ended; it no longer logs a line for each loaded window.
+        clock: The seconds that the fetcher counts in.
+        console: Where to show it; standard error by default.
+    """
+    console = console or Console(stderr=True)
+    handlers = [
+        handler
+        for handler in logging.getLogger().handlers
+        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr
+    ]
+
+    def render() -> RenderableType:
+        return _render(fetcher, reporter, clock(), console.height)
+
+    with Live(console=console, get_renderable=render, refresh_per_second=5, transient=True):
+        reporter.quiet = True
+        for handler in handlers:
+            handler.setStream(sys.stderr)  # which Live has replaced
+        try:
+            yield
+        finally:
+            reporter.quiet = False
+    for handler in handlers:
+        handler.setStream(sys.stderr)
+
+
+def _render(fetcher: Fetcher, reporter: Reporter, now: float, height: int) -> RenderableType:
+    """The whole, the windows under way, and what has failed."""
+    whole = Table.grid(padding=(0, 2), expand=True)
+    whole.add_column(ratio=1)
+    whole.add_column(no_wrap=True, justify="right")
+    whole.add_row(
+        ProgressBar(total=max(reporter.total, 1), completed=len(reporter.batches)),
+        f"{len(reporter.batches)} of {reporter.total}",
+    )
+    elapsed = reporter.elapsed
+    rate = reporter.events / elapsed if elapsed else 0.0
+    summary = (
+        f"{reporter.events:,} events, {rate:,.0f} a second, {format_seconds(elapsed)}, "
+        f"{reporter.time_left}"
+    )
+    active = sorted(fetcher.active, key=lambda task: task.window)
+    room = max(height - _OTHER_LINES, 1)
+    parts: list[RenderableType] = [whole, _line(summary)]
+    parts.extend(_window(task, now) for task in active[:room])
+    if len(active) > room:
+        parts.append(_line(f"and {len(active) - room} more", style="dim"))
+    if not active and fetcher.held and (wait := fetcher.next_start):
+        parts.append(_line(f"the hourly limit is reached: the next in {format_seconds(wait)}"))
+    failed = [str(batch.window) for batch in reporter.batches if not batch.success]
+    if failed:
+        parts.append(_line(f"failed: {', '.join(failed)}", style="red"))
+    return Group(*parts)
+
+
+def _window(task: Task, now: float) -> Text:
+    """A window under way; its days come first, since a narrow terminal cuts the end."""
+    seconds = max(now - task.requested, 0.001)
+    size, speed = format_bytes(task.received), format_bytes(task.received / seconds)
+    line = _line(f"{task.window}  {size:>8}  {speed:>8}/s  {format_seconds(seconds):>6}")
+    if task.attempts > 1:
+        line.append(f"  try {task.attempts}", style="yellow")
+    return line
+
+
+def _line(text: str, style: str = "") -> Text:
+    """A text that never takes a second line, however narrow the terminal."""
+    return Text(printable(text), style=style, no_wrap=True, overflow="ellipsis")

@@ -1,0 +1,169 @@
+"""What can be set, and whether it makes sense. Checked whole before the first request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from singer_sdk.exceptions import ConfigValidationError
+
+from tap_mixpanel_parallel.plan.windows import Window, plan_windows, subtract
+from tap_mixpanel_parallel.settings.reader import ConfigReader
+from tap_mixpanel_parallel.settings.schema import API_URLS, CONFIG_SCHEMA, SANDBOX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from datetime import date
+    from pathlib import Path
+    from zoneinfo import ZoneInfo
+
+    from tap_mixpanel_parallel.settings.credentials import Credentials
+
+_MODEST_WORKERS: Final = 20
+"""A fifth of the 100 queries that Mixpanel allows at once (Mixpanel docs, Rate Limits)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Checked settings; the README explains each.
+
+    Attributes:
+        credentials: None in the sandbox, which brings its own.
+        wanted: The days from `start_date` to `end_date`.
+        replay: Days to read again in this run, wanted or not.
+        today: The project's current day as the run starts.
+    """
+
+    region: str
+    api_url: str | None
+    credentials: Credentials | None
+    project_id: str | None
+    wanted: Window
+    replay: Window | None
+    today: date
+    project_timezone: ZoneInfo
+    parallel: bool
+    workers: int
+    window_days: int
+    balance_windows: bool
+    lookback_days: int
+    events: tuple[str, ...]
+    where: str | None
+    properties_format: str
+    deduplicate: bool
+    on_failed_window: str
+    on_malformed_line: str
+    max_attempts: int
+    requests_per_second: int
+    requests_per_hour: int
+    request_timeout: float
+    attempt_timeout: int
+    max_window_mb: int
+    spool_dir: Path
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def concurrency(self) -> int:
+        """How many requests run at once."""
+        return self.workers if self.parallel else 1
+
+    @property
+    def selection(self) -> dict[str, Any]:
+        """The settings that decide which events a day holds; None is the default.
+
+        Each is there, so that a state that is merged into an older one replaces all of it.
+        """
+        is_synthetic = self.region == SANDBOX and self.api_url is None
+        zone = self.project_timezone.key
+        return {
+            "region": SANDBOX if is_synthetic else None,
+            "project_id": self.project_id,
+            "events": sorted(self.events) or None,
+            "where": self.where,
+            "project_timezone": None if zone == "UTC" else zone,
+        }
+
+    def plan(self, days: Iterable[Window], longest: int | None = None) -> list[Window]:
+        """Cut days into windows.
+
+        Args:
+            days: What is left to fetch.
+            longest: The longest window instead of `window_days`.
+        """
+        return plan_windows(
+            days,
+            longest=longest or self.window_days,
+            workers=self.concurrency,
+            balance=self.balance_windows,
+        )
+
+    @classmethod
+    def from_config(
+        cls, config: Mapping[str, Any], *, today: Callable[[ZoneInfo], date]
+    ) -> Settings:
+        """Check a configuration.
+
+        Args:
+            config: The Singer configuration; what it lacks takes the default.
+            today: The current day in a time zone.
+
+        Raises:
+            ConfigValidationError: If anything is wrong; it names every problem.
+        """
+        reader = ConfigReader(config)
+        zone = reader.zone("project_timezone")
+        current = today(zone)
+        region = reader.choice("region")
+        project_id = reader.text("project_id", numbers=True)
+        workers = reader.integer("workers")
+        parallel = reader.boolean("parallel")
+        if parallel and workers > _MODEST_WORKERS:
+            reader.warnings.append(
+                f"workers: {workers} use over a fifth of the 100 requests that Mixpanel "
+                "allows at once; others who query the project may be refused"
+            )
+        api_url = reader.url("api_url")
+        if (url := api_url or API_URLS.get(region)) is not None:
+            reader.check_connection(url)
+        credentials = reader.credentials(region, project_id)
+        wanted = reader.wanted(current)
+        replay = reader.days("replay", current)
+        if replay and subtract([replay], [wanted]):
+            reader.warnings.append(
+                f"replay: {replay} is not all within start_date to end_date, {wanted}; "
+                "it is read as it is"
+            )
+        settings = cls(
+            region=region,
+            api_url=api_url,
+            credentials=credentials,
+            project_id=project_id,
+            wanted=wanted,
+            replay=replay,
+            today=current,
+            project_timezone=zone,
+            parallel=parallel,
+            workers=workers,
+            window_days=reader.integer("window_days"),
+            balance_windows=reader.boolean("balance_windows"),
+            lookback_days=reader.integer("lookback_days"),
+            events=reader.names("events"),
+            where=reader.text("where"),
+            properties_format=reader.choice("properties_format"),
+            deduplicate=reader.boolean("deduplicate"),
+            on_failed_window=reader.choice("on_failed_window"),
+            on_malformed_line=reader.choice("on_malformed_line"),
+            max_attempts=reader.integer("max_attempts"),
+            requests_per_second=reader.integer("requests_per_second"),
+            requests_per_hour=reader.integer("requests_per_hour"),
+            request_timeout=reader.number("request_timeout"),
+            attempt_timeout=reader.integer("attempt_timeout"),
+            max_window_mb=reader.integer("max_window_mb"),
+            spool_dir=reader.directory("spool_dir"),
+            warnings=tuple(reader.warnings),
+        )
+        if reader.problems:
+            raise ConfigValidationError(
+                "; ".join(reader.problems), errors=reader.problems, schema=CONFIG_SCHEMA
+            )
+        return settings

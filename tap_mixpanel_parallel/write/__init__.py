@@ -1,0 +1,1 @@
+"""From parts to whoever reads them."""

@@ -1,0 +1,98 @@
+"""Whether a body is that of its window, by the times of its events."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+
+from tap_mixpanel_parallel.convert.strays import Strays
+from tap_mixpanel_parallel.exceptions import IncompleteExportError
+from tap_mixpanel_parallel.plan.windows import Window
+from tests.support.strategies import windows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+WEEK = Window(date(2025, 1, 6), date(2025, 1, 12))
+HOUR = 3_600_000
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def ms(text: str) -> int:
+    since = datetime.fromisoformat(text).replace(tzinfo=UTC) - EPOCH
+    return since // timedelta(milliseconds=1)
+
+
+FIRST, LAST = ms("2025-01-06T00:00:00"), ms("2025-01-12T23:59:59.999")
+
+
+def judge(times: Iterable[int], window: Window | None = WEEK) -> Strays:
+    strays, events = Strays(window), 0
+    for time_ms in times:
+        strays.add(time_ms)
+        events += 1
+    strays.check(events)
+    return strays
+
+
+@pytest.mark.parametrize(
+    ("times", "count"),
+    [
+        ([], 0),
+        ([FIRST], 0),
+        ([LAST], 0),
+        ([FIRST - 1, FIRST], 1),
+        ([LAST, LAST + 1, -(10**18)], 2),
+        ([0, 1, 2, FIRST + HOUR], 3),
+        # Zones are as much as fourteen hours from UTC.
+        ([FIRST - 14 * HOUR], 1),
+        ([LAST + 14 * HOUR, FIRST - 1], 2),
+    ],
+)
+def test_a_body_that_is_taken(times: list[int], count: int) -> None:
+    assert judge(times).count == count
+
+
+@pytest.mark.parametrize(
+    "times",
+    [[FIRST - 14 * HOUR - 1], [LAST + 14 * HOUR + 1], [0], [LAST + HOUR, LAST + 20 * HOUR]],
+)
+def test_a_body_that_is_not(times: list[int]) -> None:
+    with pytest.raises(IncompleteExportError, match="belongs to another request: none of its"):
+        judge(times)
+
+
+def test_the_reason_says_what_is_there_instead() -> None:
+    with pytest.raises(IncompleteExportError) as caught:
+        judge([LAST + 1, ms("2025-02-01T10:00:00"), 0])
+    assert str(caught.value) == (
+        "the answer belongs to another request: none of its 3 events lies on these days; "
+        "the first of them is of 2025-02-01T10:00:00.000Z"
+    )
+
+
+def test_without_a_window_nothing_lies_outside() -> None:
+    assert judge([0, -(10**17), 10**17], None).count == 0
+
+
+@pytest.mark.parametrize("window", [Window(date.min, date.min), Window(date.max, date.max)])
+def test_the_ends_of_the_calendar(window: Window) -> None:
+    [day] = window.days()
+    noon = ms(f"{day}T12:00:00")
+    assert judge([noon], window).count == 0
+    with pytest.raises(IncompleteExportError):
+        judge([FIRST], window)
+
+
+@given(windows(), windows())
+def test_windows_are_told_apart(asked: Window, answered: Window) -> None:
+    """Where there are events all day long."""
+    times = [ms(f"{day}T{hour:02}:30:00") for day in answered.days() for hour in range(24)]
+    if asked.overlaps(answered):
+        judge(times, asked)
+    else:
+        with pytest.raises(IncompleteExportError):
+            judge(times, asked)

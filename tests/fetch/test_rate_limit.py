@@ -1,0 +1,176 @@
+"""Rate limits, on a clock that is moved by hand."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
+
+HOUR = 3600.0
+
+
+class Starts:
+    """Requests, as eager as the limit allows."""
+
+    def __init__(self, per_second: int, per_hour: int, now: float = 0.0) -> None:
+        self.now = now
+        self.times: list[float] = []
+        self.limit = RateLimit(per_second=per_second, per_hour=per_hour, clock=lambda: self.now)
+
+    def start(self) -> float:
+        """Wait for a start as often as is asked, and take it."""
+        for _ in range(4):
+            wait = self.limit.acquire()
+            if wait == 0:
+                self.times.append(self.now)
+                return self.now
+            assert wait > 0
+            self.now += wait
+        raise AssertionError("it asks to wait again and again")
+
+    def most_within(self, seconds: float) -> int:
+        """The most starts in any span, its ends included."""
+        return max(
+            sum(1 for time in self.times if first <= time <= first + seconds)
+            for first in self.times
+        )
+
+
+@given(
+    per_second=st.integers(1, 5),
+    per_hour=st.integers(1, 30),
+    now=st.floats(0, 1e6),
+    pauses=st.lists(st.floats(0, 2) | st.floats(0, 4000), min_size=1, max_size=50),
+)
+def test_never_more_than_allowed(
+    per_second: int, per_hour: int, now: float, pauses: list[float]
+) -> None:
+    starts = Starts(per_second, per_hour, now)
+    for pause in pauses:
+        starts.now += pause
+        starts.start()
+    assert starts.most_within(1.0) <= per_second
+    assert starts.most_within(HOUR) <= per_hour
+
+
+def test_nobody_waits_without_need() -> None:
+    starts = Starts(3, 60)
+    assert [starts.start() for _ in range(3)] == [0.0] * 3
+    assert 1.0 < starts.start() < 1.5
+
+
+def test_seventy_starts_take_over_an_hour() -> None:
+    starts = Starts(3, 60)
+    times = [starts.start() for _ in range(70)]
+    assert times[59] < 30
+    assert HOUR < times[60] < HOUR + 5
+    assert HOUR < times[69] < HOUR + 10
+
+
+def test_the_wait_is_known_beforehand() -> None:
+    starts = Starts(3, 4)
+    for _ in range(4):
+        starts.start()
+    assert starts.limit.acquire() == pytest.approx(HOUR, abs=5)
+    starts.now += HOUR / 2
+    assert starts.limit.acquire() == pytest.approx(HOUR / 2, abs=5)
+    assert starts.limit.acquire() > 0
+
+
+def test_asking_in_vain_does_not_count() -> None:
+    starts = Starts(1, 60)
+    starts.start()
+    waits = [starts.limit.acquire() for _ in range(100)]
+    assert len(set(waits)) == 1
+    assert starts.start() < 1.5
+
+
+@pytest.mark.parametrize(
+    ("per_second", "per_hour"),
+    [
+        (1, 1),
+        (60, 60),
+        (1000, 60),
+        (1000, 1_000_000),
+        (3, 9_000),
+        (3, 1_000_000),
+        (1, 10_000),
+    ],
+)
+def test_any_limits_go_together(per_second: int, per_hour: int) -> None:
+    starts = Starts(per_second, per_hour)
+    for _ in range(10):
+        starts.start()
+    assert starts.most_within(1.0) == min(per_second, per_hour, 10)
+    assert starts.most_within(HOUR) == min(per_hour, 10)
+
+
+@given(
+    per_second=st.integers(1, 5),
+    per_hour=st.integers(2, 12),
+    earlier=st.lists(st.floats(0, 1500), max_size=20),
+    starts=st.integers(0, 40),
+)
+def test_the_hourly_limit_is_foreseen(
+    per_second: int, per_hour: int, earlier: list[float], starts: int
+) -> None:
+    """As if only the hour counted: what a second holds back is not foreseen."""
+    eager = Starts(per_second, per_hour)
+    for pause in earlier:
+        eager.now += pause
+        eager.start()
+    began = eager.now
+    foreseen = eager.limit.seconds_until(starts)
+    for _ in range(starts):
+        eager.start()
+    slack = 1.26 * (starts + len(earlier)) / per_second
+    assert foreseen <= eager.now - began + 0.01
+    assert eager.now - began <= foreseen + slack
+
+
+def test_a_limit_that_holds_nothing_back() -> None:
+    starts = Starts(1, 3600)
+    starts.start()
+    assert starts.limit.seconds_until(100_000) == 0
+
+
+def test_a_long_wait_is_told_once() -> None:
+    told: list[float] = []
+    limit = RateLimit(per_second=3, per_hour=2, clock=lambda: now, on_long_wait=told.append)
+    now = 0.0
+    assert [limit.acquire(), limit.acquire()] == [0.0, 0.0]
+    waits = [limit.acquire() for _ in range(3)]
+    assert told == waits[:1]
+    now = 100.0
+    limit.acquire()
+    assert len(told) == 1
+    now = 3602.1
+    assert [limit.acquire(), limit.acquire()] == [0.0, 0.0]
+    limit.acquire()
+    assert len(told) == 2
+
+
+def test_a_short_wait_is_not_told() -> None:
+    told: list[float] = []
+    limit = RateLimit(per_second=1, per_hour=60, clock=lambda: 0.0, on_long_wait=told.append)
+    limit.acquire()
+    assert limit.acquire() > 0
+    assert told == []
+
+
+def test_who_is_told_of_a_wait_may_ask_how_long_it_is() -> None:
+    """As a display does, which another thread draws meanwhile."""
+    told: list[float] = []
+
+    def ask(_: float) -> None:
+        other = threading.Thread(target=lambda: told.append(limit.seconds_until(1)), daemon=True)
+        other.start()
+        other.join(10)
+
+    limit = RateLimit(per_second=3, per_hour=2, clock=lambda: 0.0, on_long_wait=ask)
+    waits = [limit.acquire() for _ in range(3)]
+    assert told == pytest.approx(waits[2:], abs=0.01)

@@ -1,0 +1,446 @@
+"""Settings: defaults, and every problem named at once, with its remedy."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from singer_sdk.exceptions import ConfigValidationError
+
+from tap_mixpanel_parallel.plan.windows import Window
+from tap_mixpanel_parallel.settings.credentials import Credentials
+from tap_mixpanel_parallel.settings.schema import CONFIG_SCHEMA
+from tap_mixpanel_parallel.settings.settings import Settings
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+TODAY = date(2025, 6, 1)
+UNSET = dict.fromkeys(["region", "project_id", "events", "where", "project_timezone"])
+SECRET = "hunter2-s3cret"
+ACCOUNT = {
+    "project_id": "123",
+    "service_account_username": "bob.mp-service-account",
+    "service_account_secret": SECRET,
+}
+CONFIG: dict[str, Any] = ACCOUNT | {"start_date": "2025-01-01"}
+
+
+@pytest.fixture(autouse=True)
+def _without_an_authority(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading the machine's own certificates again and again takes its time."""
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def read(config: dict[str, Any] | None = None, **replaced: Any) -> Settings:
+    merged = (CONFIG if config is None else config) | replaced
+    given = {name: value for name, value in merged.items() if value is not ...}
+    return Settings.from_config(given, today=lambda _: TODAY)
+
+
+def problems(config: dict[str, Any] | None = None, **replaced: Any) -> list[str]:
+    with pytest.raises(ConfigValidationError) as caught:
+        read(config, **replaced)
+    found = list(caught.value.errors)
+    assert not any(SECRET in text for text in [*found, str(caught.value)])
+    return found
+
+
+class TestDefaults:
+    def test_all(self) -> None:
+        settings = read()
+        expected = {
+            "region": "us",
+            "api_url": None,
+            "credentials": Credentials("bob.mp-service-account", SECRET, "123"),
+            "project_id": "123",
+            "wanted": Window(date(2025, 1, 1), TODAY),
+            "today": TODAY,
+            "replay": None,
+            "parallel": False,
+            "workers": 10,
+            "window_days": 7,
+            "balance_windows": True,
+            "lookback_days": 5,
+            "events": (),
+            "where": None,
+            "properties_format": "object",
+            "deduplicate": False,
+            "on_failed_window": "fail",
+            "on_malformed_line": "fail",
+            "max_attempts": 5,
+            "requests_per_second": 3,
+            "requests_per_hour": 60,
+            "request_timeout": 600,
+            "spool_dir": Path(tempfile.gettempdir()),
+            "warnings": (),
+            "concurrency": 1,
+            "selection": UNSET | {"project_id": "123"},
+        }
+        assert {name: getattr(settings, name) for name in expected} == expected
+        assert settings.project_timezone.key == "UTC"
+
+    def test_an_empty_text_is_not_set(self) -> None:
+        names = set(CONFIG_SCHEMA["properties"]) - set(CONFIG)
+        assert read(CONFIG | dict.fromkeys(names, "")) == read()
+        assert read(CONFIG | dict.fromkeys(names)) == read()
+
+    def test_the_sandbox_needs_no_credentials(self) -> None:
+        settings = read({"start_date": "2025-01-01", "region": "sandbox"})
+        assert settings.credentials is None
+        assert settings.selection == UNSET | {"region": "sandbox"}, "its events are no project's"
+
+    def test_today_is_asked_for_in_the_project_s_zone(self) -> None:
+        asked: list[str] = []
+
+        def today(zone: ZoneInfo) -> date:
+            asked.append(zone.key)
+            return TODAY
+
+        Settings.from_config(CONFIG | {"project_timezone": "Asia/Kolkata"}, today=today)
+        assert asked == ["Asia/Kolkata"]
+
+
+class TestValues:
+    @pytest.mark.parametrize(
+        ("name", "value", "expected"),
+        [
+            ("project_id", 123, "123"),
+            ("region", "eu", "eu"),
+            ("api_url", "http://127.0.0.1:8974/api/2.0/", "http://127.0.0.1:8974/api/2.0"),
+            ("replay", "2025-06-01", Window(TODAY, TODAY)),
+            ("replay", "2024-01-01..2024-01-31", Window.parse("2024-01-01", "2024-01-31")),
+            ("workers", 1, 1),
+            ("workers", 100, 100),
+            ("window_days", 1, 1),
+            ("lookback_days", 0, 0),
+            ("events", ["Sign Up", "達成"], ("Sign Up", "達成")),
+            ("events", [], ()),
+            ("where", "true", "true"),
+            ("properties_format", "string", "string"),
+            ("on_failed_window", "warn", "warn"),
+            ("on_malformed_line", "quarantine", "quarantine"),
+            ("request_timeout", 1.5, 1.5),
+            ("balance_windows", False, False),
+        ],
+    )
+    def test_taken(self, name: str, value: object, expected: object) -> None:
+        assert getattr(read(**{name: value}), name) == expected
+
+    def test_concurrency(self) -> None:
+        assert read(parallel=True, workers=7).concurrency == 7
+        assert read(parallel=False, workers=7).concurrency == 1
+
+    def test_plan(self) -> None:
+        month = [Window(date(2025, 1, 1), date(2025, 1, 30))]
+        assert len(read().plan(month)) == 5
+        assert len(read(parallel=True).plan(month)) == 10
+        assert len(read().plan(month, 10)) == 3
+
+    def test_selection(self) -> None:
+        settings = read(events=["B", "A"], where="x", project_timezone="Asia/Kolkata")
+        assert settings.selection == {
+            "region": None,
+            "project_id": "123",
+            "events": ["A", "B"],
+            "where": "x",
+            "project_timezone": "Asia/Kolkata",
+        }
+
+    def test_project_secret(self) -> None:
+        settings = read({"start_date": "2025-01-01", "project_secret": SECRET, "project_id": "1"})
+        assert settings.credentials == Credentials(SECRET, "", None)
+        [warning] = settings.warnings
+        assert warning.startswith("project_secret: Mixpanel retires project secrets on 2027-03-03")
+        assert SECRET not in warning
+
+    def test_secrets_are_not_in_the_repr(self) -> None:
+        assert SECRET not in repr(read())
+        assert SECRET not in repr(read({"start_date": "2025-01-01", "project_secret": SECRET}))
+
+    @pytest.mark.parametrize(
+        ("workers", "parallel", "warned"), [(20, True, 0), (21, True, 1), (21, False, 0)]
+    )
+    def test_many_workers(self, workers: int, parallel: bool, warned: int) -> None:
+        warnings = read(workers=workers, parallel=parallel).warnings
+        assert len(warnings) == warned
+        assert all(f"workers: {workers} use over a fifth" in text for text in warnings)
+
+
+class TestDates:
+    @pytest.mark.parametrize(
+        ("start", "end", "expected"),
+        [
+            ("2025-01-01", ..., "2025-01-01..2025-06-01"),
+            ("2025-01-01", "2025-01-01", "2025-01-01..2025-01-01"),
+            ("2025-06-01", ..., "2025-06-01..2025-06-01"),
+            ("2025-01-01T00:00:00Z", "2025-01-31T00:00:00+00:00", "2025-01-01..2025-01-31"),
+            ("2025-01-01T00:00", "2025-01-31T00:00:00.000Z", "2025-01-01..2025-01-31"),
+            ("P90D", ..., "2025-03-04..2025-06-01"),
+            ("P1D", ..., "2025-06-01..2025-06-01"),
+            ("P7D", "2025-01-31", "2025-01-25..2025-01-31"),
+        ],
+    )
+    def test_wanted(self, start: object, end: object, expected: str) -> None:
+        settings = read(start_date=start, end_date=end)
+        assert str(settings.wanted) == expected
+        assert settings.warnings == ()
+
+    @pytest.mark.parametrize(
+        "start",
+        [
+            "2025-01-01",
+            "P10D",
+        ],
+    )
+    def test_an_end_in_the_future_is_clamped(self, start: str) -> None:
+        settings = read(start_date=start, end_date="2025-06-02")
+        assert settings.wanted.last == TODAY
+        assert settings.warnings == (
+            "end_date 2025-06-02 lies in the future: reading up to today, 2025-06-01",
+        )
+
+    @pytest.mark.parametrize(
+        ("replay", "warned"),
+        [
+            ("2025-01-05..2025-01-11", False),
+            ("2025-01-01..2025-06-01", False),
+            ("2024-01-05..2024-01-11", True),
+            ("2024-12-31..2025-01-02", True),
+        ],
+    )
+    def test_a_replay_outside_the_wanted_days(self, replay: str, warned: bool) -> None:
+        settings = read(replay=replay, start_date="2025-01-01")
+        assert str(settings.replay).startswith(replay[:10])
+        told = f"replay: {replay} is not all within start_date to end_date, 2025-01-01..2025-06-01"
+        assert [told in warning for warning in settings.warnings] == [True] * warned
+
+
+class TestProblems:
+    @pytest.mark.parametrize(
+        ("name", "value", "problem"),
+        [
+            ("start_date", ..., "start_date: is missing; give the first day, e.g. 2025-01-01"),
+            ("start_date", "", "start_date: is missing"),
+            ("start_date", "yesterday", "start_date: 'yesterday' is no date; give yyyy-mm-dd"),
+            ("start_date", "2025-02-29", "start_date: '2025-02-29' is no date"),
+            ("start_date", "2025-1-1", "start_date: '2025-1-1' is no date"),
+            ("start_date", "2025-01-01T10:00:00Z", "start_date: .* is no date"),
+            ("start_date", 20250101, "start_date: 20250101 is no date"),
+            ("start_date", "P0D", "start_date: 'P0D' is not a period that begins on"),
+            ("start_date", "P99999D", "start_date: 'P99999D' is not a period that begins on 1970"),
+            ("start_date", "0001-01-01", "start_date: '0001-01-01' is before 1970-01-01; no event"),
+            ("start_date", "1969-12-31", "start_date: '1969-12-31' is before 1970-01-01"),
+            ("start_date", "P-1D", "start_date: 'P-1D' is no date"),
+            ("start_date", "2025-06-02", "start_date: '2025-06-02' lies in the future; give"),
+            ("end_date", "31.01.2025", "end_date: '31.01.2025' is no date"),
+            (
+                "end_date",
+                "2024-12-31",
+                "end_date: '2024-12-31' is before start_date 2025-01-01; give a day from then on",
+            ),
+            ("region", "mars", "region: 'mars' is unknown; give one of us, eu, in, sandbox"),
+            ("region", ["us"], r"region: \['us'\] is unknown"),
+            ("project_timezone", "America/Los_Angles", "did you mean America/Los_Angeles?"),
+            ("project_timezone", "Mars", "project_timezone: 'Mars' is no IANA time zone; "),
+            ("project_timezone", "../UTC", "project_timezone: '../UTC' is no IANA time zone"),
+            ("project_timezone", "America", "project_timezone: 'America' is no IANA time zone"),
+            ("project_timezone", 1, "project_timezone: 1 is no IANA time zone"),
+            ("workers", 0, "workers: 0 does not fit; give a whole number from 1 to 100"),
+            ("workers", 101, "workers: 101 does not fit"),
+            ("workers", "ten", "workers: 'ten' does not fit"),
+            ("workers", True, "workers: True does not fit"),
+            ("workers", 2.5, "workers: 2.5 does not fit"),
+            ("window_days", 0, "window_days: 0 does not fit; give a whole number from 1 to 3,650"),
+            ("lookback_days", -1, "lookback_days: -1 does not fit"),
+            ("max_attempts", 0, "max_attempts: 0 does not fit"),
+            ("requests_per_second", 0, "requests_per_second: 0 does not fit"),
+            ("requests_per_hour", 0, "requests_per_hour: 0 does not fit"),
+            ("request_timeout", 0.5, "request_timeout: 0.5 does not fit; give a number from 1"),
+            ("request_timeout", float("nan"), "request_timeout: nan does not fit"),
+            ("request_timeout", True, "request_timeout: True does not fit"),
+            (
+                "replay",
+                "last week",
+                "replay: 'last week' is not a range of days from 1970-01-01",
+            ),
+            ("replay", "1969-12-31", "replay: '1969-12-31' is not a range of days from 1970-01-01"),
+            ("replay", "2025-01-02..2025-01-01", "replay: '2025-01-02..2025-01-01' is not a range"),
+            ("replay", "2025-06-02", "replay: '2025-06-02' is not a range of days"),
+            ("replay", "2025-05-01..", "replay: '2025-05-01..' is not a range"),
+            ("replay", 7, "replay: 7 is no text"),
+            ("parallel", "maybe", "parallel: 'maybe' is neither true nor false"),
+            ("deduplicate", 1, "deduplicate: 1 is neither true nor false"),
+            ("balance_windows", 0, "balance_windows: 0 is neither true nor false"),
+            ("where", ["x"], r"where: \['x'\] is no text; give it in quotes"),
+            ("events", "Sign Up", "events: 'Sign Up' is no list of event names; give e.g. "),
+            ("events", [1], r"events: \[1\] is no list of event names"),
+            ("events", [""], r"events: \[''\] is no list of event names"),
+            ("events", {"a": 1}, "events: .* is no list of event names"),
+            ("properties_format", "xml", "properties_format: 'xml' is unknown; give one of"),
+            ("on_failed_window", "ignore", "on_failed_window: 'ignore' is unknown; give one of"),
+            ("on_malformed_line", "skip", "on_malformed_line: 'skip' is unknown; give one of"),
+            ("project_id", True, "project_id: True is no text"),
+            ("api_url", "nonsense", "api_url: 'nonsense' is no base URL; give e.g. https://data"),
+            ("api_url", "ftp://host/x", "api_url: 'ftp://host/x' is no base URL"),
+            ("api_url", "http://", "api_url: 'http://' is no base URL"),
+            ("api_url", "https://data mixpanel.com", "is no base URL"),
+            ("api_url", "http://[::1", "is no base URL"),
+            ("api_url", "http://host/x", "api_url: 'http://host/x' would send the credentials"),
+            ("api_url", "http://10.0.0.7:8974", "over the network in clear text; give https://"),
+            ("api_url", "http://localhost.example", "in clear text"),
+            ("api_url", 8974, "api_url: 8974 is no text"),
+        ],
+    )
+    def test_each(self, name: str, value: Any, problem: str) -> None:
+        if name == "project_id":
+            found = problems({"start_date": "2025-01-01", "region": "sandbox", name: value})
+        else:
+            found = problems(**{name: value})
+        assert len(found) == 1
+        assert re.match(problem, found[0]) or problem in found[0]
+
+    @pytest.mark.parametrize("name", ["where", "project_id", "service_account_secret"])
+    def test_a_lone_surrogate(self, name: str) -> None:
+        expected = f"{name}: holds a lone surrogate, which is no character"
+        assert expected in problems(**{name: "x\ud800"})
+
+    @pytest.mark.parametrize("url", ["http://host:99999/x", "http://host:port/"])
+    def test_a_port_that_is_none(self, url: str) -> None:
+        assert "is no base URL" in problems(api_url=url)[0]
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            f"https://bob:{SECRET}@data.mixpanel.com/api/2.0",
+            f"https://{SECRET}@data.mixpanel.com/api/2.0",
+            f"ftp://bob:{SECRET}@data.mixpanel.com",
+            f"bob:{SECRET}@data.mixpanel.com/api/2.0",
+            f"http://b:{SECRET}@[::1",
+        ],
+    )
+    def test_credentials_inside_the_url(self, url: str) -> None:
+        assert problems(api_url=url) == [
+            "api_url: holds credentials; give them in their own settings"
+        ]
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            f"https://data.mixpanel.com/api/2.0?token={SECRET}",
+            f"https://data.mixpanel.com/api/2.0#{SECRET}",
+            f"http://host:port/?{SECRET}",
+            f"gopher://host?{SECRET}",
+        ],
+    )
+    def test_what_may_be_a_token_is_not_quoted(self, url: str) -> None:
+        [found] = problems(api_url=url)
+        assert found.startswith("api_url: has a query (?) or a fragment (#); give the base URL")
+        assert SECRET not in found
+
+    @pytest.mark.parametrize(
+        "host", ["localhost:8974", "127.0.0.1", "127.1.2.3:1", "[::1]:8974", "mixpanel.localhost"]
+    )
+    def test_this_machine_needs_no_encryption(self, host: str) -> None:
+        assert read(api_url=f"http://{host}/api/2.0").api_url == f"http://{host}/api/2.0"
+
+    @pytest.mark.parametrize(
+        ("given", "expected"),
+        [
+            ({}, "project_id, service_account_username, service_account_secret: are .* sandbox"),
+            ({"project_id": "1"}, "service_account_username, service_account_secret: are missing"),
+            (ACCOUNT | {"project_secret": "x"}, "project_secret: is set beside a service account"),
+            (
+                {"service_account_secret": SECRET, "project_secret": SECRET},
+                "project_secret: is set beside a service account; give one of the two",
+            ),
+            (ACCOUNT | {"project_id": ...}, "project_id: is missing; a service account needs it"),
+            (ACCOUNT | {"service_account_secret": ...}, "service_account_secret: is missing; a s"),
+            (ACCOUNT | {"service_account_username": ""}, "service_account_username: is missing"),
+            (ACCOUNT | {"service_account_username": 7}, "service_account_username: is no text"),
+            ({"project_secret": [SECRET]}, "project_secret: is no text; give it in quotes"),
+        ],
+    )
+    def test_credentials(self, given: dict[str, Any], expected: str) -> None:
+        [found] = problems({"start_date": "2025-01-01"} | given)
+        assert re.match(expected, found)
+
+    def test_half_an_account_in_the_sandbox(self) -> None:
+        config = {"start_date": "2025-01-01", "region": "sandbox", "service_account_username": "x"}
+        assert problems(config) == [
+            "service_account_secret: is missing; a service account has both"
+        ]
+
+    @pytest.mark.parametrize(
+        ("name", "reason"), [("file", "Not a directory"), ("missing", "No such file or directory")]
+    )
+    def test_spool_dir(self, tmp_path: Path, name: str, reason: str) -> None:
+        (tmp_path / "file").touch()
+        assert problems(spool_dir=str(tmp_path / name)) == [
+            f"spool_dir: '{tmp_path / name}' can't be written ({reason}); give a folder that can"
+        ]
+        assert read(spool_dir=str(tmp_path)).spool_dir == tmp_path
+        assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+    def test_no_folder_for_temporary_files(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As in a container that can't be written, where Python's own search finds none."""
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/dev/null/nowhere"])
+        assert problems() == [
+            "spool_dir: is not set, and the system has no folder for temporary files that can "
+            "be written; give a folder that can",
+        ]
+
+    @pytest.mark.parametrize(
+        ("mode", "expected"),
+        [(0o777, ["can replace the files there"]), (0o1777, []), (0o775, []), (0o700, [])],
+    )
+    def test_a_spool_dir_in_which_others_can_replace_files(
+        self, tmp_path: Path, mode: int, expected: list[str]
+    ) -> None:
+        tmp_path.chmod(mode)
+        warnings = read(spool_dir=str(tmp_path)).warnings
+        assert [part for part in expected if part in "".join(warnings)] == expected
+        assert len(warnings) == len(expected)
+
+    def test_all_at_once(self) -> None:
+        found = problems(
+            {
+                "start_date": "soon",
+                "end_date": "later",
+                "region": "mars",
+                "workers": 0,
+                "window_days": "week",
+                "events": "A",
+                "where": 1,
+                "project_timezone": "Mars",
+                "api_url": "x",
+                "parallel": "x",
+            }
+        )
+        assert sorted(text.split(":")[0] for text in found) == [
+            "api_url",
+            "end_date",
+            "events",
+            "parallel",
+            "project_id, service_account_username, service_account_secret",
+            "project_timezone",
+            "region",
+            "start_date",
+            "where",
+            "window_days",
+            "workers",
+        ]
+
+    def test_every_setting_with_a_bound_is_checked_on_both_sides(self) -> None:
+        for name, schema in CONFIG_SCHEMA["properties"].items():
+            if "minimum" in schema:
+                for value in (schema["minimum"] - 1, schema["maximum"] + 1):
+                    assert [text.split(":")[0] for text in problems(**{name: value})] == [name]
+                for value in (schema["minimum"], schema["maximum"]):
+                    assert getattr(read(**{name: value}), name) == value

@@ -1,0 +1,176 @@
+"""Two ways from records to messages: the fast one, and the SDK's where it changes a record."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any, Final
+
+import pytest
+
+from tap_mixpanel_parallel.exceptions import TapError
+from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox
+from tap_mixpanel_parallel.streams import EventsStream
+from tests.support.harness import Body
+from tests.whole.test_increments import CollectingTap, Collector
+
+AS_OF: Final = datetime(2025, 6, 1, tzinfo=UTC)
+PROJECT: Final = Project(events_per_day=40, poison=True)
+DAYS: Final = {"start_date": "2025-01-06", "end_date": "2025-01-08"}
+
+Messages = list[dict[str, Any]]
+
+
+class ExactCollector(Collector):
+    """Keeps the messages with every number's digits."""
+
+    def write_lines(self, lines: bytes) -> None:
+        self.messages += (json.loads(line, parse_float=Decimal) for line in lines.split(b"\n")[:-1])
+
+
+class Tap(CollectingTap):
+    """The tap, with its messages kept."""
+
+    message_writer_class = ExactCollector
+
+
+class SdkStream(EventsStream):
+    """The stream, sent through the SDK as if something changed its records."""
+
+    def _is_unchanged(self) -> bool:
+        return False
+
+
+class SdkTap(Tap):
+    """The tap with that stream."""
+
+    def discover_streams(self) -> list[EventsStream]:
+        return [SdkStream(self)]
+
+
+def run(
+    kind: type[CollectingTap] = Tap,
+    catalog: dict[str, Any] | None = None,
+    faults: tuple[Fault, ...] = (),
+    **settings: Any,
+) -> Messages:
+    with Sandbox(PROJECT, limits=None, as_of=lambda: AS_OF, faults=faults) as sandbox:
+        account = sandbox.credentials
+        config = {
+            "api_url": sandbox.url,
+            "project_id": account.project_id,
+            "service_account_username": account.username,
+            "service_account_secret": account.secret,
+            "requests_per_second": 1000,
+            "requests_per_hour": 1_000_000,
+        }
+        tap = kind(config=config | DAYS | settings, catalog=catalog)
+        assert tap.run().success
+    for message in tap.messages:
+        # The moment at which a window came differs from run to run.
+        assert bool(message.pop("time_extracted", None)) == (message["type"] == "RECORD")
+    return tap.messages
+
+
+def records(messages: Messages) -> Messages:
+    return [message["record"] for message in messages if message["type"] == "RECORD"]
+
+
+def deselecting(*names: str) -> dict[str, Any]:
+    """The tap's catalog without some fields."""
+    catalog: dict[str, Any] = json.loads(Tap(config={"region": "sandbox"} | DAYS).catalog_json_text)
+    for entry in catalog["streams"][0]["metadata"]:
+        if entry["breadcrumb"] and entry["breadcrumb"][-1] in names:
+            entry["metadata"]["selected"] = False
+    return catalog
+
+
+@pytest.fixture(scope="module")
+def fast() -> Messages:
+    return run()
+
+
+@pytest.mark.parametrize("properties_format", ["object", "string"])
+def test_both_ways_give_the_same_messages(properties_format: str) -> None:
+    fast = run(properties_format=properties_format)
+
+    assert fast == run(SdkTap, properties_format=properties_format)
+    assert len(records(fast)) > 100
+
+
+def test_a_stream_map(fast: Messages) -> None:
+    maps = {"events": {"day": "time[:10]", "properties": None, "__filter__": "event != ''"}}
+
+    mapped = run(stream_maps=maps)
+
+    wanted = [
+        {**{name: r[name] for name in r if name != "properties"}, "day": r["time"][:10]}
+        for r in records(fast)
+        if r["event"]
+    ]
+    assert records(mapped) == wanted
+    assert 0 < len(wanted) < len(records(fast))
+
+
+def test_an_alias(fast: Messages) -> None:
+    aliased = run(stream_maps={"events": {"__alias__": "shop"}})
+
+    assert {m["stream"] for m in aliased if m["type"] == "RECORD"} == {"shop"}
+    assert records(aliased) == records(fast)
+
+
+def test_flattening(fast: Messages) -> None:
+    flat = run(flattening_enabled=True, flattening_max_depth=1)
+
+    # `properties` has no schema of its own, so it becomes one column of JSON text.
+    for one, other in zip(records(flat), records(fast), strict=True):
+        text = one.pop("properties")
+        assert json.loads(text, parse_float=Decimal) == other["properties"]
+        assert one == {name: other[name] for name in other if name != "properties"}
+
+
+def test_flattening_of_text() -> None:
+    flat = run(properties_format="string", flattening_enabled=True, flattening_max_depth=1)
+
+    (schema,) = (message["schema"] for message in flat if message["type"] == "SCHEMA")
+    assert schema["properties"]["properties"]["type"] == ["string", "null"]
+    assert all(isinstance(record["properties"], str) for record in records(flat))
+
+
+def test_deselected_fields(fast: Messages) -> None:
+    deselected = run(catalog=deselecting("properties", "insert_id"))
+
+    names = ("event_id", "event", "time", "distinct_id", "processed_at")
+    assert records(deselected) == [{name: r[name] for name in names} for r in records(fast)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "way"),
+    [({}, "fast"), ({"flattening_enabled": True, "flattening_max_depth": 1}, "SDK's")],
+)
+def test_which_way_serves_is_logged(
+    settings: dict[str, Any], way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        run(**settings)
+
+    assert [r.message for r in caplog.records if "record path" in r.message] == [
+        f"the {way} record path serves"
+        + ("" if way == "fast" else ": a stream map, flattening or a selection changes records")
+    ]
+
+
+def test_a_number_that_the_sdk_can_t_read_is_one_clear_error() -> None:
+    body = b'{"event":"A","properties":{"time":1,"$insert_id":"i","n":%s}}\n' % (b"9" * 5000)
+
+    with pytest.raises(TapError, match=r"stream_maps: event .* can't be mapped"):
+        run(SdkTap, faults=(Fault(Body(body)),))
+
+
+def test_the_days_are_all_there(fast: Messages) -> None:
+    state = [message for message in fast if message["type"] == "STATE"][-1]
+
+    assert state["value"]["bookmarks"]["events"]["loaded"] == [list(DAYS.values())]
+    days = {date(2025, 1, day) for day in (6, 7, 8)}
+    assert days <= {date.fromisoformat(r["time"][:10]) for r in records(fast)}

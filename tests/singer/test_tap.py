@@ -1,0 +1,176 @@
+"""The tap as every SDK tap is tested, its command line, and its documents."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+from click.testing import CliRunner
+from singer_sdk.testing import SuiteConfig, get_tap_test_class
+
+from tap_mixpanel_parallel import TapMixpanelParallel
+from tap_mixpanel_parallel.settings.schema import CONFIG_SCHEMA
+from tests.support.reference import ROOT, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from click.testing import Result
+
+SANDBOX: dict[str, Any] = {"region": "sandbox", "start_date": "P3D"}
+SETTINGS: dict[str, Any] = {
+    name: setting
+    for name, setting in CONFIG_SCHEMA["properties"].items()
+    if name not in {"stream_maps", "stream_map_config", "faker_config"}
+    and not name.startswith("flattening_")
+}
+
+TestSdkSuite = get_tap_test_class(
+    TapMixpanelParallel, config=SANDBOX, suite_config=SuiteConfig(max_records_limit=1)
+)
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(TapMixpanelParallel.cli, arguments)
+
+
+def test_discovery_needs_no_settings() -> None:
+    (stream,) = json.loads(invoke("--discover").stdout)["streams"]
+
+    assert stream["tap_stream_id"] == "events"
+    assert stream["key_properties"] == ["event_id"]
+    assert stream["replication_key"] == "time"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("config", "options", "problem"),
+    [
+        ('{"region": "sandbox", "start_date": "soon"}', "", "start_date: 'soon' is no date"),
+        ('{"start_date": "2025-01-01"}', "", "service_account_username"),
+        ('{"region": "sandbox", "start_date": "P3D"}', "--workers 101", "workers: 101"),
+        ('{"region": "sandbox", "start_date": "P3D"}', "--state none.json", "can't be read"),
+        ('{"region": "sandbox", "start_date": "P3D"}', "--state tap.json", "no 'bookmarks'"),
+        ("{", "", "config: tap.json can't be read"),
+    ],
+)
+def test_bad_input_is_one_clear_message(
+    tmp_path: Path, config: str, options: str, problem: str
+) -> None:
+    (tmp_path / "tap.json").write_text(config)
+
+    done = run("tap-mixpanel-parallel", "--config", "tap.json", *options.split(), cwd=tmp_path)
+
+    assert done.returncode == 1
+    assert done.stderr.count("ERROR") == 1
+    assert problem in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_the_readme_lists_every_setting() -> None:
+    readme = (ROOT / "README.md").read_text()
+    table = readme.split("<!-- settings -->")[1].split("<!-- /settings -->")[0]
+    rows = [row.split(" | ", 2) for row in table.strip().splitlines()[2:]]
+
+    assert [row[0].strip("| `") for row in rows] == list(SETTINGS)
+    for (_, default, meaning), (name, setting) in zip(rows, SETTINGS.items(), strict=True):
+        assert meaning.removesuffix(" |") == setting["description"], name
+        value = setting.get("default")
+        shown = value if isinstance(value, str) else json.dumps(value)
+        expected = "" if value is None else f"`{shown}`"
+        assert default == ("required" if name == "start_date" else expected), name
+
+
+def test_meltano_knows_every_setting() -> None:
+    manifest = yaml.safe_load((ROOT / "meltano.yml").read_text())
+    (tap,) = manifest["plugins"]["extractors"]
+    declared = {setting["name"]: setting for setting in tap["settings"]}
+
+    assert declared.keys() == SETTINGS.keys()
+    for name, setting in SETTINGS.items():
+        assert declared[name].get("value") == setting.get("default"), name
+        assert declared[name].get("sensitive", False) == bool(setting.get("secret")), name
+        assert declared[name]["description"] == setting["description"], name
+
+
+def test_the_readme_lists_every_dependency() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = [re.split("[^a-z0-9-]", requirement)[0] for requirement in declared]
+    readme = (ROOT / "README.md").read_text().split("| package | for |")[1]
+
+    assert sorted(re.findall(r"\[([a-z0-9-]+)\]\(https://pypi.org/", readme)) == sorted(names)
+    assert [r for r in declared if not re.search("(~=|>=)", r)] == [], "each has a bound"
+
+
+@pytest.mark.slow
+def test_the_readme_s_python_example_runs(tmp_path: Path) -> None:
+    code = (ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    (tmp_path / "example.py").write_text(code)
+
+    done = run("python", "example.py", cwd=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    assert " True []" in done.stderr
+    assert done.stdout.startswith('{"type":"SCHEMA"')
+
+
+@pytest.mark.parametrize(
+    ("maps", "said"),
+    [
+        ({"x": "((("}, "Failed to parse expression ((("),
+        ({"x": "nope"}, "nope"),
+        ({"x": "1/0"}, "can't be mapped: "),
+        ({"event_id": None}, "Removing key property 'event_id'"),
+    ],
+    ids=str,
+)
+def test_a_bad_stream_map_is_one_clear_message(
+    tmp_path: Path, maps: dict[str, str | None], said: str
+) -> None:
+    config = {"region": "sandbox", "start_date": "P1D", "stream_maps": {"events": maps}}
+    (tmp_path / "tap.json").write_text(json.dumps(config))
+    done = run("tap-mixpanel-parallel", "--config", "tap.json", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "stream_maps: " in done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_before_the_tap_is_imported_is_silent() -> None:
+    code = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "singer_sdk":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+from tap_mixpanel_parallel.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_a_stream_that_is_closed(closed: str) -> None:
+    config = shlex.quote(json.dumps({"region": "sandbox", "start_date": "P1D"}))
+    code = f"echo {config} | tap-mixpanel-parallel --config /dev/stdin {closed}"
+    done = run("bash", "-c", code, cwd=ROOT)
+    if closed == ">&-":
+        assert done.returncode == 1
+        assert "standard output is closed" in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stderr
+    else:
+        assert done.returncode == 0
+        assert json.loads(done.stdout.splitlines()[-1])["type"] == "STATE"

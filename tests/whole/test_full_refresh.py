@@ -1,0 +1,111 @@
+"""Meltano merges a new state into the saved one: what the new one says must be all that counts."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from meltano.core.utils import merge
+
+from tap_mixpanel_parallel.plan.state import ExportState, FailedWindow
+from tap_mixpanel_parallel.sandbox import Project, Sandbox
+from tap_mixpanel_parallel.settings.settings import Settings
+from tests.support.reference import lines_of, rows_of, table
+from tests.support.strategies import DAYS, windows
+from tests.whole.test_meltano import MeltanoRun, tap_environment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tap_mixpanel_parallel.plan.windows import Window
+
+PROJECT = Project(seed=11, events_per_day=60)
+FIRST, LAST = date(2025, 1, 1), date(2025, 1, 4)
+AS_OF = datetime(2025, 3, 1, tzinfo=UTC)
+SETTINGS: dict[str, Any] = {
+    "project_id": "1234",
+    "events": ["Purchase", "Search"],
+    "where": 'properties["plan"] == "pro"',
+    "project_timezone": "America/Los_Angeles",
+    "region": "eu",
+}
+FILTERS = {
+    "events": '["Purchase", "Search", "Page View"]',
+    "where": 'properties["$os"] == "iOS"',
+    "project_timezone": "America/Los_Angeles",
+}
+SELECTIONS = st.fixed_dictionaries(
+    {}, optional={name: st.just(value) for name, value in SETTINGS.items()}
+)
+STEPS = st.lists(st.tuples(st.booleans(), windows()), max_size=6)
+
+
+def state_of(settings: dict[str, Any], steps: list[tuple[bool, Window]], today: date) -> Any:
+    account = {"service_account_username": "a", "service_account_secret": "b"}
+    config = {"region": "sandbox", "start_date": "2025-01-01", "project_id": "1"} | settings
+    if config["region"] != "sandbox":
+        config |= account
+    checked = Settings.from_config(config, today=lambda _: date(2026, 1, 1))
+    state = ExportState(selection=checked.selection)
+    for finished, days in steps:
+        if finished:
+            state = state.finish(days, today=today, lookback_days=5)
+        else:
+            state = state.fail(FailedWindow(days, 1, "HTTP 500", ""))
+    return {"bookmarks": {"events": state.to_bookmark()}}
+
+
+@given(SELECTIONS, SELECTIONS, STEPS, STEPS, DAYS)
+def test_nothing_of_the_saved_state_survives(
+    before: dict[str, Any],
+    after: dict[str, Any],
+    old: list[tuple[bool, Window]],
+    new: list[tuple[bool, Window]],
+    today: date,
+) -> None:
+    saved, written = state_of(before, old, today), state_of(after, new, today)
+    merged = merge(json.loads(json.dumps(written)), saved)  # type: ignore[no-untyped-call]
+    assert merged == written
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changed", ["the filters", "the sandbox for a project"])
+def test_what_changes_is_gone_after_a_full_refresh(meltano_project: Path, changed: str) -> None:
+    pipeline = MeltanoRun(meltano_project, f"refresh-{changed.replace(' ', '-')}")
+    with Sandbox(PROJECT, limits=None, as_of=lambda: AS_OF, project_id="1234") as sandbox:
+        after = tap_environment(sandbox, end_date=str(LAST), **account(sandbox))
+        if changed == "the filters":
+            before = tap_environment(sandbox, end_date=str(LAST), **account(sandbox), **FILTERS)
+        else:  # no project at a URL is the synthetic one
+            before = {name: text for name, text in after.items() if not name.endswith("API_URL")}
+        first = pipeline(before)
+        assert first.returncode == 0, first.stderr
+        assert pipeline.state()["loaded"]
+        refused = pipeline(after)
+        assert refused.returncode != 0
+        assert "--full-refresh" in refused.stderr, refused.stderr
+
+        refreshed = pipeline(after, "--full-refresh")
+        again = pipeline(after)
+
+    assert refreshed.returncode == 0, refreshed.stderr
+    assert again.returncode == 0, again.stderr
+    assert "nothing to fetch" in again.stderr
+    selection = pipeline.state()["selection"]
+    assert selection == dict.fromkeys(SETTINGS) | {"project_id": "1234"}
+    everything = rows_of(lines_of(PROJECT, FIRST, LAST, AS_OF))
+    loaded = table(pipeline.database)
+    assert {key for key, row in everything.items() if row.insert_id} <= loaded.keys()
+
+
+def account(sandbox: Sandbox) -> dict[str, str]:
+    username, secret = sandbox.auth
+    return {
+        "project_id": sandbox.credentials.project_id,
+        "service_account_username": username,
+        "service_account_secret": secret,
+    }

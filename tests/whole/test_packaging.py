@@ -1,0 +1,83 @@
+"""What is installed, and what the project says of itself in more than one file."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from email import message_from_bytes
+from typing import TYPE_CHECKING, Any
+from zipfile import ZipFile
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from tests.support.reference import ROOT, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PACKAGE = "tap_mixpanel_parallel"
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZipFile]:
+    """The project's wheel, built as a release builds it."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    done = run(*command, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    (path,) = folder.iterdir()
+    with ZipFile(path) as file:
+        yield file
+
+
+def source_files(folder: Path) -> set[str]:
+    return {
+        path.relative_to(ROOT).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def test_the_wheel_is_typed(wheel: ZipFile) -> None:
+    (metadata,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    assert "Typing :: Typed" in message_from_bytes(wheel.read(metadata)).get_all("Classifier", [])
+    assert f"{PACKAGE}/py.typed" in wheel.namelist()
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel: ZipFile) -> None:
+    assert {n for n in wheel.namelist() if ".dist-info/" not in n} == source_files(ROOT / PACKAGE)
+
+
+def test_a_commit_is_checked_as_make_lint_checks() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    recipe = re.search(r"^lint:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
+    assert recipe is not None
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+
+    def checks(commands: list[str]) -> list[str]:
+        """Each command's tool, with the words that say what it checks."""
+        told = [re.match(r"(ruff \w+|\S+(?: --builtin-schema \S+)?)", line) for line in commands]
+        return sorted(match[0] for match in told if match)
+
+    assert checks([hook["entry"].removeprefix(".venv/bin/") for hook in hooks]) == checks(
+        [line.strip() for line in recipe[1].splitlines()]
+    )
+
+
+def test_ci_runs_on_each_supported_python() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    lowest = PROJECT["requires-python"].removeprefix(">=")
+    supported = [
+        name.rpartition(" ")[2]
+        for name in PROJECT["classifiers"]
+        if re.fullmatch(r"Programming Language :: Python :: 3\.\d+", name)
+    ]
+    jobs = workflow["jobs"]
+    (setup,) = (s["with"] for s in jobs["lowest"]["steps"] if "python-version" in s.get("with", {}))
+
+    assert jobs["test"]["strategy"]["matrix"]["python"] == supported
+    assert setup["python-version"] == lowest == supported[0]
