@@ -243,34 +243,3 @@ def trickling_server(answer: bytes) -> Iterator[int]:
         finally:
             over.set()
             server.shutdown(socket.SHUT_RDWR)
-
-
-@pytest.mark.parametrize("status", [401, 402, 403])
-def test_the_first_refusal_stops_all_starts(make_lab: LabMaker, status: int) -> None:
-    """Ten workers and sixty windows; only what has started before the answer came is there."""
-    lab = make_lab(faults=[Fault(Status(status, REFUSAL))])
-    lab.settings |= {"requests_per_second": 10, "end_date": "2025-03-06"}
-
-    output = lab.run(parallel=True, workers=10, balance_windows=False)
-
-    assert output.code == 1
-    assert f"HTTP {status}: Invalid service account credentials" in output.errors
-    assert len(lab.sandbox.requests) <= 10, "each worker's first, and no second one"
-
-
-def test_no_further_start_while_a_loader_is_slow(lab: Lab) -> None:
-    """The thread that emits learns of a refusal late; the others must not wait for it."""
-    project = Project(events_per_day=5000)
-    lab.sandbox.project = project
-    lab.sandbox.faults = [Fault(Status(401, REFUSAL), days=(DAYS[1], DAYS[1]))]
-    lab.settings |= {"end_date": "2025-03-06", "requests_per_second": 1000}
-
-    with lab.start(subprocess.PIPE, parallel=True, workers=2, balance_windows=False) as tap:
-        time.sleep(3)
-        asked = len(lab.sandbox.requests)
-        assert tap.stdout is not None
-        tap.stdout.read()
-        tap.wait(PATIENCE)
-
-    assert tap.returncode == 1
-    assert len(lab.sandbox.requests) == asked <= 4
