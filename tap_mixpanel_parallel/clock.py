@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from datetime import tzinfo
+    from threading import Condition
 
 
 class Clock:
-    """The real time. A test replaces `now` and `monotonic`."""
+    """The real time. A test may replace each method."""
 
     def now(self) -> datetime:
         """The current moment, in UTC."""
@@ -24,3 +25,12 @@ class Clock:
     def today(self, zone: tzinfo) -> date:
         """The current day in a time zone."""
         return self.now().astimezone(zone).date()
+
+    def wait(self, condition: Condition, seconds: float | None) -> None:
+        """Wait until somebody notifies of a condition, or so many seconds have passed.
+
+        Args:
+            condition: What to wait for; the caller holds it.
+            seconds: The longest wait; None waits for as long as it takes.
+        """
+        condition.wait(seconds)

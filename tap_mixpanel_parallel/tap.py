@@ -33,6 +33,7 @@ from tap_mixpanel_parallel.exceptions import (
     ExportFailedError,
     TapError,
 )
+from tap_mixpanel_parallel.messages import MessageWriter
 from tap_mixpanel_parallel.plan.plan import make_plan
 from tap_mixpanel_parallel.plan.state import ExportState, read_state
 from tap_mixpanel_parallel.plan.status import Status
@@ -42,7 +43,6 @@ from tap_mixpanel_parallel.settings.schema import CONFIG_SCHEMA
 from tap_mixpanel_parallel.settings.settings import Settings
 from tap_mixpanel_parallel.streams import STREAM, EventsStream
 from tap_mixpanel_parallel.wording import printable, shown
-from tap_mixpanel_parallel.write.stdout import MessageWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -214,7 +214,6 @@ class TapMixpanelParallel(Tap):
         self.writer.stop(signum)
         if self._streams is None or not self.events.is_running:
             sys.exit(exit_code(signum))
-        self.events.wake()
 
     @classmethod
     def invoke(  # type: ignore[override]

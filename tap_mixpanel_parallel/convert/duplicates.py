@@ -11,58 +11,74 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Generator, Iterable
 
     from tap_mixpanel_parallel.convert.records import EventRecord
 
 _BUCKETS: Final = 256
-_ONLY_DIGITS: Final = str.maketrans("", "", "-T:.Z")
+_NEVER: Final = -(1 << 62)
+"""Before any time of ingestion."""
 
 
-def find_replaced(read: Callable[[], Iterable[EventRecord]]) -> bytearray:
-    """Which records of a window another one replaces, as they were ingested later.
+def find_replaced(
+    read: Callable[[], Iterable[list[EventRecord]]],
+) -> Generator[None, None, bytearray]:
+    """Find which records of a window another one replaces, as they were ingested later.
 
     It reads the window twice, for less than 16 bytes of memory an event even if each
     occurs twice: first the keys, by their first 64 bits, then the records whose keys
     occur more than once. Of equals the last one stays, as an upserting loader keeps it.
 
     Args:
-        read: Starts to read the window's records.
+        read: Starts to read the window's records, in blocks.
+
+    Yields:
+        After each block.
 
     Returns:
         A byte for each record in their order, 1 for what is replaced; none if nothing is.
     """
-    repeated, count = _repeated_keys(read())
+    repeated, count = yield from _find_repeated(read())
     if not repeated:
         return bytearray()
     # For each repeated key, what of its records so far stays: the key's other half, when it
     # was ingested, and its place from 1.
-    halves, moments = (array("Q", [0]) * len(repeated) for _ in range(2))
+    halves = array("Q", [0]) * len(repeated)
+    moments = array("q", [0]) * len(repeated)
     places = array("I", [0]) * len(repeated)
     replaced = bytearray(count)
-    for place, record in enumerate(read(), 1):
-        key = _first_half(record)
-        at = bisect_left(repeated, key)
-        if at == len(repeated) or repeated[at] != key:
-            continue
-        half, moment = int(record.event_id[16:], 16), _moment(record)
-        if places[at] and halves[at] != half:
-            continue  # another event, whose key has the same first half: it stays
-        if places[at] and moment < moments[at]:
-            replaced[place - 1] = 1
-            continue
-        if places[at]:
-            replaced[places[at] - 1] = 1
-        halves[at], moments[at], places[at] = half, moment, place
+    place = 0
+    for block in read():
+        for record in block:
+            place += 1
+            key = _first_half(record)
+            at = bisect_left(repeated, key)
+            if at == len(repeated) or repeated[at] != key:
+                continue
+            half = int.from_bytes(record.event_id[8:])
+            moment = _NEVER if record.processed_ms is None else record.processed_ms
+            if places[at] and halves[at] != half:
+                continue  # another event, whose key has the same first half: it stays
+            if places[at] and moment < moments[at]:
+                replaced[place - 1] = 1
+                continue
+            if places[at]:
+                replaced[places[at] - 1] = 1
+            halves[at], moments[at], places[at] = half, moment, place
+        yield
     return replaced
 
 
-def _repeated_keys(records: Iterable[EventRecord]) -> tuple[array[int], int]:
-    """The keys' halves that occur more than once, sorted, and how many records there are."""
+def _find_repeated(
+    blocks: Iterable[list[EventRecord]],
+) -> Generator[None, None, tuple[array[int], int]]:
+    """Find the keys' halves that occur more than once, sorted, and count the records."""
     buckets = [array("Q") for _ in range(_BUCKETS)]
-    for record in records:
-        key = _first_half(record)
-        buckets[key >> 56].append(key)
+    for block in blocks:
+        for record in block:
+            key = _first_half(record)
+            buckets[key >> 56].append(key)
+        yield
     count = sum(map(len, buckets))
     repeated = array("Q")
     buckets.reverse()
@@ -76,9 +92,4 @@ def _repeated_keys(records: Iterable[EventRecord]) -> tuple[array[int], int]:
 
 
 def _first_half(record: EventRecord) -> int:
-    return int(record.event_id[:16], 16)
-
-
-def _moment(record: EventRecord) -> int:
-    """When a record was ingested, as a number that grows with time."""
-    return int(record.processed_at.translate(_ONLY_DIGITS)) if record.processed_at else 0
+    return int.from_bytes(record.event_id[:8])

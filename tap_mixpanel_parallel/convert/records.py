@@ -7,16 +7,15 @@ bytes that Mixpanel sent. Only what no loader can store, a lone surrogate, is me
 from __future__ import annotations
 
 import re
-from datetime import UTC
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct, field
 
 from tap_mixpanel_parallel.convert.occurrences import Occurrences
 from tap_mixpanel_parallel.convert.strays import Strays
 from tap_mixpanel_parallel.convert.surrogates import mend
-from tap_mixpanel_parallel.convert.times import local_time, parse_time
+from tap_mixpanel_parallel.convert.times import bounded, local_time, parse_time
 from tap_mixpanel_parallel.exceptions import IncompleteExportError, MalformedLineError, quote_line
 
 if TYPE_CHECKING:
@@ -41,15 +40,26 @@ _NULL: Final = Raw(b"null")
 
 
 class EventRecord(Struct, gc=False):
-    """A record of the stream `events`; `properties` is JSON as it stands, or its text."""
+    """A record of the stream `events`. Each format writes it in its own way.
 
-    event_id: str
-    event: str
-    time: str
-    distinct_id: str | None
-    insert_id: str | None
-    processed_at: str | None
-    properties: Raw | str
+    Its fields are the stream's columns, in this order (see `columns`).
+    """
+
+    event_id: Annotated[
+        bytes,
+        Meta(
+            description="MD5 over event, sent id, time in milliseconds and $insert_id, "
+            "joined by U+001F"
+        ),
+    ]
+    event: Annotated[str, Meta(description="The event's name")]
+    time_ms: Annotated[int, Meta(description="When it happened, in UTC")] = field(name="time")
+    distinct_id: Annotated[str | None, Meta(description="The user, as known today")]
+    insert_id: Annotated[str | None, Meta(description="$insert_id")]
+    processed_ms: Annotated[int | None, Meta(description="When Mixpanel took it in, UTC")] = field(
+        name="processed_at"
+    )
+    properties: Annotated[Raw, Meta(description="Every property, as Mixpanel exports it")]
 
 
 class _Line(Struct, gc=False):
@@ -70,9 +80,9 @@ class _Properties(Struct, gc=False):
 
     time: int
     distinct_id: str | None = None
-    insert_id: str | None = msgspec.field(name="$insert_id", default=None)
-    sent_id: str | None = msgspec.field(name="$distinct_id_before_identity", default=None)
-    processed_ms: int | None = msgspec.field(name="mp_processing_time_ms", default=None)
+    insert_id: str | None = field(name="$insert_id", default=None)
+    sent_id: str | None = field(name="$distinct_id_before_identity", default=None)
+    processed_ms: int | None = field(name="mp_processing_time_ms", default=None)
 
 
 class _AnyProperties(Struct, gc=False):
@@ -80,9 +90,9 @@ class _AnyProperties(Struct, gc=False):
 
     time: Any
     distinct_id: Raw = _NULL
-    insert_id: Raw = msgspec.field(name="$insert_id", default=_NULL)
-    sent_id: Raw = msgspec.field(name="$distinct_id_before_identity", default=_NULL)
-    processed_ms: Any = msgspec.field(name="mp_processing_time_ms", default=None)
+    insert_id: Raw = field(name="$insert_id", default=_NULL)
+    sent_id: Raw = field(name="$distinct_id_before_identity", default=_NULL)
+    processed_ms: Any = field(name="mp_processing_time_ms", default=None)
 
 
 _decode_line = msgspec.json.Decoder(_Line).decode
@@ -93,8 +103,8 @@ _decode_pairs = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_text = msgspec.json.Decoder(str).decode
 
 
-def event_key(event: str, sent_id: str | None, time_ms: int, insert_id: str | None) -> str:
-    """The key of an event: 32 hex digits.
+def event_key(event: str, sent_id: str | None, time_ms: int, insert_id: str | None) -> bytes:
+    """The key of an event: 16 bytes.
 
     Mixpanel takes events of the same name, distinct_id, time and `$insert_id` for one
     (Mixpanel docs, Event Deduplication). The id is the one that the event was sent with,
@@ -107,7 +117,7 @@ def event_key(event: str, sent_id: str | None, time_ms: int, insert_id: str | No
         insert_id: `$insert_id`.
     """
     parts = (event, sent_id or "", str(time_ms), insert_id or "")
-    return md5(UNIT_SEPARATOR.join(parts).encode(), usedforsecurity=False).hexdigest()
+    return md5(UNIT_SEPARATOR.join(parts).encode(), usedforsecurity=False).digest()
 
 
 class EventReader:
@@ -120,35 +130,17 @@ class EventReader:
         strays: Counts the events that lie outside the window.
     """
 
-    def __init__(
-        self,
-        zone: ZoneInfo,
-        *,
-        window: Window | None = None,
-        properties_as_text: bool = False,
-    ) -> None:
+    def __init__(self, zone: ZoneInfo, window: Window | None = None) -> None:
         """Make a reader.
 
         Args:
             zone: The zone in which the project stores times.
             window: The days that the events should lie on; None lets them lie anywhere.
-            properties_as_text: Whether `properties` becomes a string of JSON.
         """
         self.strays = Strays(window)
         self._first_ms, self._last_ms = self.strays.first_ms, self.strays.last_ms
-        self._window = window
-        self._zone = zone
-        self._local = local_time(zone)
-        self._processed = local_time(UTC)
-        self._to_utc, self._processed_to_utc = self._local.to_utc, self._processed.to_utc
-        self._properties_as_text = properties_as_text
+        self._to_utc = local_time(zone).to_utc
         self._identical = Occurrences()
-
-    def restart(self) -> EventReader:
-        """A reader to begin the window again with."""
-        return EventReader(
-            self._zone, window=self._window, properties_as_text=self._properties_as_text
-        )
 
     def read(self, line: bytes, number: int) -> EventRecord:
         """Turn a line into a record.
@@ -188,13 +180,13 @@ class EventReader:
             f"\x1f{time_ms}\x1f{insert_id}"
         )
         return EventRecord(
-            md5(key.encode(), usedforsecurity=False).hexdigest(),
+            md5(key.encode(), usedforsecurity=False).digest(),
             event,
             self._to_utc(time_ms),
             distinct_id,
             insert_id,
-            None if processed_ms is None else self._processed_to_utc(processed_ms),
-            str(raw, "utf-8") if self._properties_as_text else raw,
+            None if processed_ms is None else bounded(processed_ms),
+            raw,
         )
 
     def _read_unusual(self, line: bytes, number: int) -> EventRecord:
@@ -206,11 +198,10 @@ class EventReader:
             sent_id = _as_text(properties.sent_id)
             distinct_id = _as_text(properties.distinct_id)
             insert_id = _as_text(properties.insert_id)
-            processed_at = self._processed_at(properties.processed_ms)
+            processed_ms = _processed_ms(properties.processed_ms)
         except (msgspec.DecodeError, RecursionError, ValueError, OverflowError) as error:
             raise _no_event(line, number, error) from None
         self.strays.add(time_ms)
-        local = self._processed if is_utc else self._local
         return EventRecord(
             event_key(
                 parsed.event,
@@ -219,11 +210,11 @@ class EventReader:
                 insert_id or self._content_key(parsed.event, parsed.properties),
             ),
             parsed.event,
-            local.to_utc(time_ms),
+            bounded(time_ms) if is_utc else self._to_utc(time_ms),
             distinct_id,
             insert_id,
-            processed_at,
-            str(parsed.properties, "utf-8") if self._properties_as_text else parsed.properties,
+            processed_ms,
+            parsed.properties,
         )
 
     def _content_key(self, event: str, properties: Raw) -> str:
@@ -244,11 +235,12 @@ class EventReader:
         ordinal = self._identical.add(digest.digest())
         return f"{content}{UNIT_SEPARATOR}{ordinal}" if ordinal else content
 
-    def _processed_at(self, value: Any) -> str | None:
-        try:
-            return None if value is None else self._processed.to_utc(parse_time(value)[0])
-        except ValueError:
-            return None
+
+def _processed_ms(value: Any) -> int | None:
+    try:
+        return None if value is None else bounded(parse_time(value)[0])
+    except ValueError:
+        return None
 
 
 def _as_text(value: Raw) -> str | None:

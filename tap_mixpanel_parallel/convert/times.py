@@ -1,4 +1,4 @@
-"""Mixpanel's times, as RFC 3339 in UTC. Pure.
+"""Mixpanel's times, in UTC. Pure.
 
 Projects created before 2023-01-01 store the local wall time of their zone as if it were
 UTC (Mixpanel docs, Raw Event Export); later ones store UTC.
@@ -24,25 +24,43 @@ _MOST_MINUTES: Final = 1 << 16
 """A month and a half of them are remembered."""
 
 
-def format_utc(time_ms: int) -> str:
-    """Milliseconds since 1970 as RFC 3339: `2025-01-31T23:59:59.999Z`.
+def bounded(time_ms: int) -> int:
+    """The nearest time that RFC 3339 knows: its years are 0001 to 9999."""
+    return min(max(time_ms, _FIRST_MS), _LAST_MS)
 
-    RFC 3339 has no years beyond 0001 to 9999: a time out there becomes the nearest one.
+
+class UtcText:
+    """Writes milliseconds since 1970 as RFC 3339: `2025-01-31T23:59:59.999Z`.
+
+    It remembers the beginnings of the minutes that it has seen: that is several times as
+    fast as writing each time anew.
     """
-    if not _FIRST_MS <= time_ms <= _LAST_MS:
-        time_ms = _FIRST_MS if time_ms < _FIRST_MS else _LAST_MS
-    seconds = time_ms // 1000
-    minutes = seconds // 60
-    return (
-        f"{_hour(minutes // 60)}{_MINUTES[minutes % 60]}"
-        f"{_SECONDS[seconds % 60]}{_MILLISECONDS[time_ms % 1000]}"
-    )
+
+    def __init__(self) -> None:
+        """Remember nothing yet."""
+        self._minutes: dict[int, str] = {}
+
+    def write(self, time_ms: int) -> str:
+        """The text of a time that is `bounded`."""
+        minute = self._minutes.get(time_ms // _MINUTE_MS)
+        if minute is None:
+            minute = self._learn(time_ms // _MINUTE_MS)
+        rest = time_ms % _MINUTE_MS
+        return f"{minute}{_SECONDS[rest // 1000]}{_MILLISECONDS[rest % 1000]}"
+
+    def _learn(self, minute: int) -> str:
+        """Remember the minutes of an hour."""
+        if len(self._minutes) >= _MOST_MINUTES:
+            self._minutes.clear()
+        hours = minute // 60
+        days, hour = divmod(hours, 24)
+        start = f"{_EPOCH + timedelta(days=days)}T{hour:02}:"
+        self._minutes.update((hours * 60 + n, start + _MINUTES[n]) for n in range(60))
+        return self._minutes[minute]
 
 
-def _hour(number: int) -> str:
-    """The text of an hour since 1970, without its minutes: `2025-01-31T23:`."""
-    days, hour = divmod(number, 24)
-    return f"{_EPOCH + timedelta(days=days)}T{hour:02}:"
+format_utc: Final = UtcText().write
+"""Milliseconds since 1970 as RFC 3339: `2025-01-31T23:59:59.999Z`."""
 
 
 class LocalTime:
@@ -51,35 +69,32 @@ class LocalTime:
     def __init__(self, zone: tzinfo) -> None:
         """Convert from this zone's wall time."""
         self._zone = zone
-        self._minutes: dict[int, str] = {}
+        self._offsets: dict[int, int] = {}
 
-    def to_utc(self, time_ms: int) -> str:
-        """A wall time, in milliseconds as if it were UTC, as RFC 3339 in UTC.
+    def to_utc(self, time_ms: int) -> int:
+        """A wall time, in milliseconds as if it were UTC, in milliseconds since 1970.
 
-        A wall time that occurs twice, as clocks go back, is taken for the first.
+        A wall time that occurs twice, as clocks go back, is taken for the first. A time
+        that RFC 3339 does not know becomes the nearest one that it knows.
         """
-        minute = self._minutes.get(time_ms // _MINUTE_MS)
-        if minute is None:
-            self._learn(time_ms // _HOUR_MS)
-            return format_utc(time_ms - self._offset_ms(time_ms))
-        rest = time_ms % _MINUTE_MS
-        return f"{minute}{_SECONDS[rest // 1000]}{_MILLISECONDS[rest % 1000]}"
+        offset = self._offsets.get(time_ms // _HOUR_MS)
+        if offset is None:
+            offset = self._learn(time_ms)
+        return time_ms - offset
 
-    def _learn(self, hour: int) -> None:
-        """Remember the minutes of an hour, if they are whole minutes in UTC as well."""
-        start = hour * _HOUR_MS
+    def _learn(self, time_ms: int) -> int:
+        """The offset of a time; that of its hour is remembered, if the hour has but one."""
+        start = time_ms // _HOUR_MS * _HOUR_MS
         offset = self._offset_ms(start)
-        is_common = _FIRST_MS + _DAY_MS <= start <= _LAST_MS - _DAY_MS
-        if offset % _MINUTE_MS or self._offset_ms(start + _HOUR_MS - 1) != offset or not is_common:
-            return
-        if len(self._minutes) >= _MOST_MINUTES:
-            self._minutes.clear()
-        first = (start - offset) // _MINUTE_MS
-        hours = {number: _hour(number) for number in (first // 60, first // 60 + 1)}
-        self._minutes.update(
-            (hour * 60 + n, hours[(first + n) // 60] + _MINUTES[(first + n) % 60])
-            for n in range(60)
-        )
+        if not _FIRST_MS + _DAY_MS <= start <= _LAST_MS - _DAY_MS:
+            return time_ms - bounded(time_ms - self._offset_ms(time_ms))
+        # Clocks change at a minute at the least, so its two ends tell of an hour.
+        if self._offset_ms(start + _HOUR_MS - 1) != offset:
+            return self._offset_ms(time_ms)
+        if len(self._offsets) >= _MOST_MINUTES:
+            self._offsets.clear()
+        self._offsets[time_ms // _HOUR_MS] = offset
+        return offset
 
     def _offset_ms(self, wall_ms: int) -> int:
         wall_ms = min(max(wall_ms, _FIRST_MS + _DAY_MS), _LAST_MS - _DAY_MS)

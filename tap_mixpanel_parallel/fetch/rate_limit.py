@@ -17,9 +17,6 @@ SECOND_MS: Final = 1_250
 HOUR_MS: Final = 3_602_000
 """An hour, with the same in mind."""
 
-_LONG_MS: Final = 10_000
-"""A wait that people should know of."""
-
 
 class RateLimit:
     """Hands out starts: so many in any second, so many in any hour. Thread-safe."""
@@ -30,7 +27,6 @@ class RateLimit:
         per_second: int,
         per_hour: int,
         clock: Callable[[], float] = time.monotonic,
-        on_long_wait: Callable[[float], None] = lambda _: None,
     ) -> None:
         """Count against these limits.
 
@@ -38,8 +34,6 @@ class RateLimit:
             per_second: Starts in any second.
             per_hour: Starts in any hour.
             clock: Seconds that only ever grow.
-            on_long_wait: Called once, by whichever thread asks first, with the seconds of a
-                wait for the hourly limit.
         """
         rates = [Rate(per_second, SECOND_MS), Rate(per_hour, HOUR_MS)]
         # A limit that the other one keeps anyway: the library refuses to count it.
@@ -50,8 +44,6 @@ class RateLimit:
         self._bucket = InMemoryBucket(rates)
         self._per_hour = per_hour if rates[-1].interval == HOUR_MS else None
         self._clock = clock
-        self._on_long_wait = on_long_wait
-        self._told_until = 0
         self._lock = threading.Lock()
 
     def acquire(self) -> float:
@@ -66,11 +58,6 @@ class RateLimit:
                 return 0.0
             waiting = self._bucket.waiting(item)
             assert isinstance(waiting, int)  # noqa: S101 - only asynchronous buckets differ
-            is_news = waiting >= _LONG_MS and item.timestamp >= self._told_until
-            if is_news:
-                self._told_until = item.timestamp + waiting
-        if is_news:  # without the lock: who is told may ask for the next start
-            self._on_long_wait(waiting / 1000)
         return max(waiting, 1) / 1000
 
     def seconds_until(self, starts: int) -> float:

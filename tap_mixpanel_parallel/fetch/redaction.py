@@ -47,6 +47,10 @@ class Redactor:
                     return f"{quoted[:-size]}***"
         return text
 
+    def reason(self, error: BaseException) -> str:
+        """What an error says, in one line: it may quote what comes from a server."""
+        return self(printable(" ".join(str(error).split())))
+
 
 def _forms(secret: str, account: str) -> Iterator[str]:
     """Each form in which a secret may be printed, escaped, folded, or both."""

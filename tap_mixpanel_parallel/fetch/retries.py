@@ -6,12 +6,10 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tap_mixpanel_parallel.exceptions import LastAttemptError, RateLimitError
+from tap_mixpanel_parallel.exceptions import AttemptError, LastAttemptError, RateLimitError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from tap_mixpanel_parallel.fetch.scheduler import Task
 
 _GROWTH: Final = 3
 
@@ -26,9 +24,7 @@ class RetryPolicy:
         first_limited_pause: The same after a 429, whose hourly limit frees up slowly.
         longest_pause: Seconds.
         longest_limited_pause: Seconds, whatever a 429 says: no limit lasts over an hour.
-        jitter: Seconds added to each pause, so that workers don't come back together.
-        on_retry: Called, by the thread that fetches, with a task whose attempt has failed,
-            why, and the seconds until the next.
+        jitter: Seconds added to each pause, so that windows do not come back together.
     """
 
     max_attempts: int = 5
@@ -37,24 +33,16 @@ class RetryPolicy:
     longest_pause: float = 300.0
     longest_limited_pause: float = 3700.0
     jitter: Callable[[], float] = random.random
-    on_retry: Callable[[Task, BaseException, float], None] = lambda *_: None
 
-    def ends_with(self, attempts: int, error: BaseException | None) -> bool:
-        """Whether an attempt was the last.
-
-        Args:
-            attempts: How often the window has been requested.
-            error: Why the attempt failed.
-        """
-        return attempts >= self.max_attempts or isinstance(error, LastAttemptError)
-
-    def pause(self, attempts: int, error: BaseException | None) -> float:
-        """Seconds to wait before the next attempt.
+    def pause(self, attempts: int, error: AttemptError) -> float | None:
+        """Seconds to wait before the next attempt; None if there is none.
 
         Args:
             attempts: How often the window has been requested.
             error: Why the last attempt failed; a 429 may say how long to wait.
         """
+        if attempts >= self.max_attempts or isinstance(error, LastAttemptError):
+            return None
         first = self.first_pause
         if isinstance(error, RateLimitError):
             if error.retry_after is not None:

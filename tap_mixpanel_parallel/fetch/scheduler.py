@@ -1,21 +1,19 @@
-"""The bounded executor: windows in, downloads out in completion order.
+"""Decides which request starts when, and hands out what comes of it.
 
-Worker threads do I/O only. The thread that drives the run asks for the next outcome and
-settles it, or rejects a body that turns out to be incomplete; then it is fetched again.
+All waiting and trying again is done here. A worker makes one attempt and returns.
 """
 
 from __future__ import annotations
 
+import heapq
 import queue
 import threading
-import time
 from collections import deque
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
-from tenacity import Retrying, retry_if_exception_type
-
+from tap_mixpanel_parallel.clock import Clock
 from tap_mixpanel_parallel.exceptions import (
     AttemptError,
     TapError,
@@ -23,277 +21,262 @@ from tap_mixpanel_parallel.exceptions import (
     UnknownError,
     drop_frames,
 )
-from tap_mixpanel_parallel.plan.windows import Window
+from tap_mixpanel_parallel.fetch.progress import Ended, Requested, Retrying, Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterable
+    from concurrent.futures import Future
 
-    from tenacity import RetryCallState
-
-    from tap_mixpanel_parallel.fetch.client import Download, ExportClient
+    from tap_mixpanel_parallel.fetch.job import Download, Job
+    from tap_mixpanel_parallel.fetch.progress import FetchEvent
     from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
     from tap_mixpanel_parallel.fetch.retries import RetryPolicy
+    from tap_mixpanel_parallel.plan.windows import Window
 
 _AHEAD: Final = 2
-"""Windows that are under way or wait to be emitted, for each worker."""
+"""Windows that are under way or wait for the run, for each worker."""
 
-_DOUBT_SECONDS: Final = 0.05
-
-
-@dataclass(slots=True, eq=False)
-class Task:
-    """A window on its way.
-
-    Attributes:
-        window: Its days.
-        attempts: How often it has been requested.
-        started: When its first request began; seconds of the fetcher's clock.
-        requested: When the current request began.
-        received: Bytes of the current request so far.
-        told: How often a person was told that the current request takes long.
-        rejected: Why the last body was not taken, until the next attempt.
-        malformed: A digest of the last body's lines that were no events, where they may be
-            let pass.
-    """
-
-    window: Window
-    attempts: int = 0
-    started: float = 0.0
-    requested: float = 0.0
-    received: int = 0
-    told: int = 0
-    rejected: AttemptError | None = None
-    malformed: bytes = b""
+_LONG_SECONDS: Final = 10.0
+"""A wait for the limits that people should know of."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of a task: a download, or the error of its last attempt."""
+class Body:
+    """What came of a window: its body, or the error of its last attempt.
 
-    task: Task
+    Attributes:
+        window: The days.
+        attempts: How often they were requested.
+        started: When the first request started, in the scheduler's seconds.
+        download: The body; None if the window has failed.
+        error: Why the window has failed.
+    """
+
+    window: Window
+    attempts: int
+    started: float
     download: Download | None = None
-    error: BaseException | None = None
+    error: AttemptError | None = None
 
 
-class _Stopped(BaseException):
-    """The fetcher is closed; the thread ends."""
+@dataclass(order=True, slots=True)
+class _Task:
+    """A window on its way; ordered by when it may be requested again."""
+
+    due: float
+    window: Window
+    attempts: int = 0
+    started: float = field(default=0.0, compare=False)
 
 
-class Fetcher:
-    """Fetches windows with a bounded number of threads. Context manager."""
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a run fetches.
+
+    Attributes:
+        workers: How many requests run at once.
+        limit: Counts the requests' starts.
+        retries: When a window is tried again.
+    """
+
+    workers: int
+    limit: RateLimit
+    retries: RetryPolicy
+
+
+class Scheduler:
+    """Fetches windows, a bounded number at a time. Context manager."""
 
     def __init__(
         self,
-        client: ExportClient,
-        windows: Sequence[Window],
+        windows: Iterable[Window],
+        make_job: Callable[[Window, int], Job],
+        submit: Callable[[Job], Future[Download]],
+        pace: Pace,
         *,
-        folder: Path,
-        limit: RateLimit,
-        workers: int,
-        policy: RetryPolicy,
-        clock: Callable[[], float] = time.monotonic,
-        event_limit: int | None = None,
+        notify: Callable[[FetchEvent], None] = lambda _: None,
+        clock: Clock | None = None,
     ) -> None:
         """Prepare to fetch; entering the context starts.
 
         Args:
-            client: Makes the requests.
             windows: What to fetch, first things first.
-            folder: Where bodies are written.
-            limit: Counts the requests' starts.
-            workers: How many requests run at once.
-            policy: When to try again.
-            clock: Seconds that only ever grow.
-            event_limit: At most so many events of each window.
+            make_job: The job for a window's attempt, counted from 1.
+            submit: Has a job done, by whatever executor.
+            pace: How fast to go.
+            notify: Told of what happens.
+            clock: The time.
         """
-        self._client = client
-        self._folder = folder
-        self._limit = limit
-        self._policy = policy
-        self._clock = clock
-        self._event_limit = event_limit
-        self._all = [Task(window) for window in windows]
-        self._waiting = deque(self._all)
-        self._unsettled = len(self._all)
-        self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
-        self._outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
-        self._active: set[Task] = set()
-        self._doubtful: set[Task] = set()
-        self._stop = threading.Event()
-        self._workers = min(workers, len(self._waiting))
+        self._make_job = make_job
+        self._submit = submit
+        self._pace = pace
+        self._notify = notify
+        self._clock = clock or Clock()
+        self._waiting = deque(_Task(0.0, window) for window in windows)
+        self._pausing: list[_Task] = []
+        self._open: dict[Window, _Task] = {}
+        self._under_way = 0
+        self._bodies: queue.SimpleQueue[Body | TapError] = queue.SimpleQueue()
+        # It guards all of the above, and tells the scheduler's thread of each change.
+        self._changed = threading.Condition(threading.RLock())
+        self._stopped = False
 
     def __enter__(self) -> Self:
-        """Start fetching.
+        """Start to fetch.
 
         Raises:
-            ThreadError: If not all threads can be started.
+            ThreadError: If the machine lets no further thread start.
         """
-        for _ in range(self._workers * _AHEAD):
-            self._feed()
-        for number in range(self._workers):
-            # Daemons: a request that waits for its first byte must not keep the process.
-            thread = threading.Thread(target=self._work, name=f"fetch-{number}", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError as error:
-                self.__exit__()
-                raise ThreadError(error) from None
+        # A daemon, as the workers are: nothing that waits may keep the process.
+        thread = threading.Thread(target=self._start_jobs, name="scheduler", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise ThreadError(error) from None
         return self
 
     def __exit__(self, *_error: object) -> None:
         """Start no further request; what is under way is left behind."""
-        self._stop.set()
-        for _ in range(self._workers):
-            self._tasks.put(None)
+        self._stop()
 
     @property
     def is_done(self) -> bool:
-        """Whether every window is settled."""
-        return self._unsettled == 0
+        """Whether every window is done."""
+        return not self._waiting and not self._open
 
-    @property
-    def active(self) -> list[Task]:
-        """The tasks whose requests are under way."""
-        return list(self._active)
+    def next(self, timeout: float) -> Body | None:
+        """The next body, or the next window that has failed.
 
-    @property
-    def held(self) -> float:
-        """Seconds for which the hourly limit holds back the last first request at least."""
-        return self._limit.seconds_until(sum(not task.attempts for task in self._all))
-
-    @property
-    def next_start(self) -> float:
-        """Seconds until the hourly limit lets the next request start."""
-        return self._limit.seconds_until(1)
-
-    def next(self, timeout: float) -> Outcome | None:
-        """The next outcome.
+        Whoever takes one calls `task_done`, `retry` or `shorten` with it.
 
         Args:
             timeout: Seconds to wait at most.
 
         Returns:
-            None if there is none yet, or if `wake` was called.
+            None if there is none yet.
 
         Raises:
             TapError: If an error makes all other windows pointless.
         """
         try:
-            outcome = self._outcomes.get(timeout=timeout)
+            found = self._bodies.get(timeout=timeout)
         except queue.Empty:
             return None
-        if outcome is not None and not isinstance(outcome.error, (AttemptError, type(None))):
-            raise outcome.error
-        return outcome
+        if isinstance(found, TapError):
+            raise found
+        return found
 
-    def wake(self) -> None:
-        """Make `next` return; safe in a signal handler."""
-        self._outcomes.put(None)
+    def task_done(self, body: Body) -> None:
+        """A body has been dealt with: another window may start."""
+        with self._changed:
+            del self._open[body.window]
+            self._changed.notify_all()
 
-    def settle(self) -> None:
-        """A window is emitted, or has failed for good: fetch on."""
-        self._unsettled -= 1
-        self._feed()
-
-    def reject(self, task: Task, error: AttemptError) -> None:
+    def retry(self, body: Body, error: AttemptError) -> None:
         """A body is not what it should be: try again, or fail with this error."""
-        drop_frames(error)
-        task.rejected = error
-        self._tasks.put(task)
+        self._end_task(self._open[body.window], error)
 
-    def shorten(self, task: Task) -> None:
-        """Fetch a window of several days again, without its last day."""
-        task.window = Window(task.window.first, task.window.last - timedelta(days=1))
-        task.attempts = 0
-        self._tasks.put(task)
+    def shorten(self, body: Body, window: Window) -> None:
+        """Fetch fewer days in place of a window that has failed."""
+        with self._changed:
+            del self._open[body.window]
+            task = self._open[window] = _Task(0.0, window, started=body.started)
+            heapq.heappush(self._pausing, task)
+            self._changed.notify_all()
 
-    def _feed(self) -> None:
-        if self._waiting:
-            self._tasks.put(self._waiting.popleft())
+    def _stop(self) -> None:
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
 
-    def _work(self) -> None:
-        while (task := self._tasks.get()) is not None:
-            try:
-                outcome = Outcome(task, download=self._retrying(task)(self._attempt, task))
-            except _Stopped:
-                return
-            except AttemptError as error:
-                outcome = Outcome(task, error=error)
-            except BaseException as error:  # noqa: BLE001 - the driving thread raises it
-                self._stop.set()  # before that thread gets to it, others would start requests
-                outcome = Outcome(task, error=_known(task, error))
-            self._outcomes.put(outcome)
-
-    def _retrying(self, task: Task) -> Retrying:
-        policy = self._policy
-
-        def tell(state: RetryCallState) -> None:
-            error = _error(state)
-            if error is not None and not self._stop.is_set():
-                policy.on_retry(task, error, state.upcoming_sleep)
-
-        return Retrying(
-            retry=retry_if_exception_type(AttemptError),
-            stop=lambda state: policy.ends_with(task.attempts, _error(state)),
-            wait=lambda state: policy.pause(task.attempts, _error(state)),
-            before_sleep=tell,
-            sleep=self._sleep,
-            reraise=True,
-        )
-
-    def _seconds_to_start(self) -> float:
-        """0 if a start is taken; none is while an answer is read that may refuse them all."""
-        return _DOUBT_SECONDS if self._doubtful else self._limit.acquire()
-
-    def _attempt(self, task: Task) -> Download:
-        if task.rejected is not None:
-            error, task.rejected = task.rejected, None
-            raise error
-        while wait := self._seconds_to_start():
-            self._sleep(wait)
-        if self._stop.is_set():
-            raise _Stopped
-        task.attempts += 1
-        task.received = task.told = 0
-        task.requested = self._clock()
-        task.started = task.started or task.requested
-        path = self._folder / f"{task.window}.{task.attempts}.body"
-
-        def count(size: int) -> None:
-            task.received += size
-
-        self._active.add(task)
+    def _start_jobs(self) -> None:
+        """Start what is due, as long as the run goes on; the work of the scheduler's thread."""
         try:
-            return self._client.download(
-                task.window,
-                path,
-                limit=self._event_limit,
-                on_bytes=count,
-                on_error=lambda: self._doubtful.add(task),
-            )
-        except TapError as error:
-            if not isinstance(error, AttemptError):
-                self._stop.set()  # at once: before the doubt goes, or others would start
-            path.unlink(missing_ok=True)
-            raise
-        finally:
-            self._active.discard(task)
-            self._doubtful.discard(task)
+            while (task := self._next_task()) is not None and self._acquire_start():
+                self._start(task)
+        except Exception as error:  # noqa: BLE001 - the run's own thread raises it
+            self._end_run("the scheduler", error)
 
-    def _sleep(self, seconds: float) -> None:
-        if self._stop.wait(seconds):
-            raise _Stopped
+    def _next_task(self) -> _Task | None:
+        """Wait for a window that may be requested; None once the run is over."""
+        with self._changed:
+            while not self._stopped:
+                pause = None
+                if self._under_way < self._pace.workers:
+                    if self._pausing:
+                        pause = self._pausing[0].due - self._clock.monotonic()
+                        if pause <= 0:
+                            return heapq.heappop(self._pausing)
+                    if self._waiting and len(self._open) < self._pace.workers * _AHEAD:
+                        task = self._waiting[0]
+                        self._open[task.window] = task
+                        return self._waiting.popleft()
+                self._clock.wait(self._changed, pause)
+        return None
 
+    def _acquire_start(self) -> bool:
+        """Wait until the limits let a request start; False if the run is over before."""
+        is_told = False
+        while seconds := self._pace.limit.acquire():
+            if seconds >= _LONG_SECONDS and not is_told:
+                is_told = True
+                self._notify(Waiting(seconds))
+            with self._changed:
+                if not self._stopped:
+                    self._clock.wait(self._changed, seconds)
+                if self._stopped:
+                    return False
+        return not self._stopped
 
-def _error(state: RetryCallState) -> BaseException | None:
-    return state.outcome.exception() if state.outcome else None
+    def _start(self, task: _Task) -> None:
+        now = self._clock.monotonic()
+        with self._changed:
+            self._under_way += 1
+            task.attempts += 1
+            task.started = task.started or now
+        job = self._make_job(task.window, task.attempts)
+        self._notify(Requested(task.window, task.attempts, job.path))
+        try:
+            future = self._submit(job)
+        except RuntimeError as error:
+            raise ThreadError(error) from None
+        future.add_done_callback(partial(self._end_attempt, task))
 
+    def _end_attempt(self, task: _Task, future: Future[Download]) -> None:
+        """Take what came of an attempt; called by whichever thread made it."""
+        error = future.exception()
+        with self._changed:
+            self._under_way -= 1
+            if error is not None and not isinstance(error, AttemptError):
+                # At once, so that no other request starts.
+                self._end_run(str(task.window), error)
+            self._changed.notify_all()
+        self._notify(Ended(task.window))
+        if error is None:
+            body = Body(task.window, task.attempts, task.started, download=future.result())
+            self._bodies.put(body)
+        elif isinstance(error, AttemptError):
+            self._end_task(task, error)
 
-def _known(task: Task, error: BaseException) -> TapError:
-    """The error itself if it says what happened, else one that does."""
-    if isinstance(error, TapError):
-        return error
-    unknown = UnknownError(str(task.window), error)
-    unknown.__cause__ = error
-    return unknown
+    def _end_task(self, task: _Task, error: AttemptError) -> None:
+        """Have a window wait for its next attempt, or fail with this error."""
+        drop_frames(error)
+        pause = self._pace.retries.pause(task.attempts, error)
+        if pause is None:
+            self._bodies.put(Body(task.window, task.attempts, task.started, error=error))
+            return
+        if not self._stopped:
+            self._notify(Retrying(task.window, task.attempts, error, pause))
+        with self._changed:
+            task.due = self._clock.monotonic() + pause
+            heapq.heappush(self._pausing, task)
+            self._changed.notify_all()
+
+    def _end_run(self, where: str, error: BaseException) -> None:
+        """Start nothing any more, and have the run end with this error."""
+        self._stop()
+        if not isinstance(error, TapError):
+            unknown = UnknownError(where, error)
+            unknown.__cause__ = error
+            error = unknown
+        self._bodies.put(error)

@@ -17,12 +17,11 @@ from rich.text import Text
 from tap_mixpanel_parallel.wording import format_bytes, format_seconds, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from rich.console import RenderableType
 
-    from tap_mixpanel_parallel.fetch.scheduler import Fetcher, Task
-    from tap_mixpanel_parallel.report.results import Reporter
+    from tap_mixpanel_parallel.report.progress import Progress, Request
 
 _OTHER_LINES: Final = 6
 """Lines of the terminal that are left for what is not a window."""
@@ -36,18 +35,11 @@ def is_wanted() -> bool:
 
 
 @contextmanager
-def live_display(
-    fetcher: Fetcher,
-    reporter: Reporter,
-    clock: Callable[[], float],
-    console: Console | None = None,
-) -> Iterator[None]:
+def live_display(progress: Progress, console: Console | None = None) -> Iterator[None]:
     """Show a run while it goes on; log lines scroll above it.
 
     Args:
-        fetcher: What is under way.
-        reporter: What has ended; it no longer logs a line for each loaded window.
-        clock: The seconds that the fetcher counts in.
+        progress: Where the run stands.
         console: Where to show it; standard error by default.
     """
     console = console or Console(stderr=True)
@@ -58,56 +50,61 @@ def live_display(
     ]
 
     def render() -> RenderableType:
-        return _render(fetcher, reporter, clock(), console.height)
+        return _render(progress, console.height)
 
     with Live(console=console, get_renderable=render, refresh_per_second=5, transient=True):
-        reporter.quiet = True
         for handler in handlers:
             handler.setStream(sys.stderr)  # which Live has replaced
-        try:
-            yield
-        finally:
-            reporter.quiet = False
+        yield
     for handler in handlers:
         handler.setStream(sys.stderr)
 
 
-def _render(fetcher: Fetcher, reporter: Reporter, now: float, height: int) -> RenderableType:
+def _render(progress: Progress, height: int) -> RenderableType:
     """The whole, the windows under way, and what has failed."""
+    completed = len(progress.batches)
     whole = Table.grid(padding=(0, 2), expand=True)
     whole.add_column(ratio=1)
     whole.add_column(no_wrap=True, justify="right")
     whole.add_row(
-        ProgressBar(total=max(reporter.total, 1), completed=len(reporter.batches)),
-        f"{len(reporter.batches)} of {reporter.total}",
+        ProgressBar(total=max(progress.total, 1), completed=completed),
+        f"{completed} of {progress.total}",
     )
-    elapsed = reporter.elapsed
-    rate = reporter.events / elapsed if elapsed else 0.0
+    elapsed = progress.elapsed
+    rate = progress.events / elapsed if elapsed else 0.0
     summary = (
-        f"{reporter.events:,} events, {rate:,.0f} a second, {format_seconds(elapsed)}, "
-        f"{reporter.time_left}"
+        f"{progress.events:,} events, {rate:,.0f} a second, {format_seconds(elapsed)}, "
+        f"{_time_left(progress)}"
     )
-    active = sorted(fetcher.active, key=lambda task: task.window)
+    active = progress.active
     room = max(height - _OTHER_LINES, 1)
     parts: list[RenderableType] = [whole, _line(summary)]
-    parts.extend(_window(task, now) for task in active[:room])
+    parts.extend(_window(request, progress.now()) for request in active[:room])
     if len(active) > room:
         parts.append(_line(f"and {len(active) - room} more", style="dim"))
-    if not active and fetcher.held and (wait := fetcher.next_start):
+    if not active and progress.seconds_held and (wait := progress.seconds_to_next_start):
         parts.append(_line(f"the hourly limit is reached: the next in {format_seconds(wait)}"))
-    failed = [str(batch.window) for batch in reporter.batches if not batch.success]
+    failed = [str(batch.window) for batch in progress.batches if not batch.success]
     if failed:
         parts.append(_line(f"failed: {', '.join(failed)}", style="red"))
     return Group(*parts)
 
 
-def _window(task: Task, now: float) -> Text:
+def _time_left(progress: Progress) -> str:
+    if len(progress.batches) == progress.total:
+        return "done"
+    if not progress.batches:
+        return "time left: ?"
+    return f"about {format_seconds(progress.seconds_left)} left"
+
+
+def _window(request: Request, now: float) -> Text:
     """A window under way; its days come first, since a narrow terminal cuts the end."""
-    seconds = max(now - task.requested, 0.001)
-    size, speed = format_bytes(task.received), format_bytes(task.received / seconds)
-    line = _line(f"{task.window}  {size:>8}  {speed:>8}/s  {format_seconds(seconds):>6}")
-    if task.attempts > 1:
-        line.append(f"  try {task.attempts}", style="yellow")
+    seconds, received = max(now - request.started, 0.001), request.received
+    size, speed = format_bytes(received), format_bytes(received / seconds)
+    line = _line(f"{request.window}  {size:>8}  {speed:>8}/s  {format_seconds(seconds):>6}")
+    if request.attempt > 1:
+        line.append(f"  try {request.attempt}", style="yellow")
     return line
 
 

@@ -1,31 +1,23 @@
-"""Lines that are no events, byte for byte in a file of their own."""
+"""Lines that are not events, byte for byte in a file of their own."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import re
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Self
 
-from tap_mixpanel_parallel.exceptions import MalformedLineError
 from tap_mixpanel_parallel.fetch.spool import spooling
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tap_mixpanel_parallel.plan.windows import Window
-    from tap_mixpanel_parallel.settings.settings import Settings
-
-Take = Callable[[bytes, MalformedLineError], None]
-"""Takes a line that is no event, and why it is none."""
+    from tap_mixpanel_parallel.exceptions import MalformedLineError
 
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """The lines of a window that are no events.
+    """The lines of a window that are not events.
 
     Attributes:
         path: The file that holds them; for nobody else to read.
@@ -86,32 +78,3 @@ class Sieve:
             return None
         digest = (self._sum % (1 << 256)).to_bytes(32)
         return Malformed(self._path, self._count, self._first, digest)
-
-
-def quarantine_path(messages: Path) -> Path:
-    """Where a window's lines are until they are known to stay bad."""
-    return messages.with_suffix(".quarantine")
-
-
-def quarantine_name(settings: Settings, window: Window) -> str:
-    """A file name that no tap with other filters, or of another project, makes.
-
-    Args:
-        settings: What the tap reads.
-        window: The days.
-    """
-    # Without a project's id, its secret is what tells it from others. The name has 32 bits
-    # of a hash, from which no secret can be found.
-    secret = settings.credentials.secret if settings.credentials else None
-    selection = [
-        settings.region,
-        settings.api_url,
-        settings.project_id or secret,
-        sorted(settings.events),
-        settings.where,
-        settings.project_timezone.key,
-    ]
-    digest = hashlib.sha256(json.dumps(selection).encode()).hexdigest()[:8]
-    project = re.sub(r"\W", "_", settings.project_id or "")
-    parts = ("tap-mixpanel-parallel-quarantine", project, digest, str(window))
-    return f"{'-'.join(filter(None, parts))}.jsonl"

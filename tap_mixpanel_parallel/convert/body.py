@@ -1,0 +1,90 @@
+"""A window's body as lines: decompressed, split, and known to be UTF-8 or not."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from gzip import BadGzipFile
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
+
+from isal import igzip_threaded
+from isal.igzip_lib import IsalError
+
+from tap_mixpanel_parallel.exceptions import IncompleteExportError, ThreadError
+from tap_mixpanel_parallel.fetch.spool import spooling
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tap_mixpanel_parallel.fetch.job import Download
+
+_PIECE: Final = 1 << 17
+
+_LONGEST_LINE: Final = 1 << 24
+"""Sixteen times the largest event that Mixpanel ingests (Mixpanel docs, Import Events)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some lines of a body, without their line ends.
+
+    Attributes:
+        lines: The lines.
+        is_utf8: Whether all of them are UTF-8.
+    """
+
+    lines: list[bytes]
+    is_utf8: bool
+
+
+def read_blocks(download: Download) -> Iterator[Block]:
+    r"""The lines of a body, a few hundred at a time.
+
+    Lines end at `\n` alone; other separators of Unicode occur inside events.
+
+    Raises:
+        IncompleteExportError: If the compression is damaged or does not end, or a line
+            is longer than any event.
+        SpoolError: If the file can't be read.
+        ThreadError: If the machine lets no further thread start.
+    """
+    rest = b""
+    for piece in _read_pieces(download):
+        lines = piece.split(b"\n")
+        lines[0] = rest + lines[0]
+        rest = lines.pop()
+        if lines:
+            yield Block(lines, (piece.isascii() and lines[0].isascii()) or are_utf8(lines))
+        elif len(rest) > _LONGEST_LINE:
+            raise IncompleteExportError(
+                f"a line of over {_LONGEST_LINE:,} bytes is not an event: {rest[:200]!r}"
+            )
+    if rest:
+        yield Block([rest], are_utf8([rest]))
+
+
+def are_utf8(lines: list[bytes]) -> bool:
+    """Whether all lines are UTF-8; decoding them singly is faster than all at once."""
+    try:
+        deque(map(bytes.decode, lines), maxlen=0)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _read_pieces(download: Download) -> Iterator[bytes]:
+    with spooling(download.path), download.path.open("rb") as file:
+        if not download.compressed:
+            yield from iter(lambda: file.read(_PIECE), b"")
+            return
+        try:
+            # A thread of its own decompresses ahead: that needs no interpreter.
+            with igzip_threaded.open(file, "rb", threads=1) as body:
+                yield from iter(lambda: cast("BinaryIO", body).read(_PIECE), b"")
+        except RuntimeError as error:
+            raise ThreadError(error) from None
+        # The stub takes IsalError for an instance.
+        except (EOFError, BadGzipFile, IsalError) as error:  # type: ignore[misc]
+            raise IncompleteExportError(
+                f"the answer's compression is cut or damaged: {error}"
+            ) from None

@@ -1,0 +1,79 @@
+"""Records as lines of JSON: a JSONL row each, or Singer's RECORD around it. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Raw
+
+from tap_mixpanel_parallel.convert.columns import COLUMNS
+from tap_mixpanel_parallel.convert.times import UtcText
+
+if TYPE_CHECKING:
+    from tap_mixpanel_parallel.convert.records import EventRecord
+
+Encode = Callable[[list["EventRecord"]], bytes]
+"""Records in, whole lines out."""
+
+_Row: Any = msgspec.defstruct("_Row", [(column.name, Any) for column in COLUMNS], gc=False)
+"""A record in the form in which JSON has it."""
+
+_ROW_ENDS = b"\n"
+
+
+def row_encoder(*, properties_as_text: bool) -> Encode:
+    """Encode each record as an object of JSON, in a line.
+
+    Args:
+        properties_as_text: Whether `properties` is a string of JSON instead of an object.
+    """
+    encode_lines, utc = msgspec.json.Encoder().encode_lines, UtcText().write
+    form: Callable[[Raw], Any] = _text if properties_as_text else _as_it_is
+
+    def encode(records: list[EventRecord]) -> bytes:
+        return encode_lines(
+            [
+                _Row(
+                    record.event_id.hex(),
+                    record.event,
+                    utc(record.time_ms),
+                    record.distinct_id,
+                    record.insert_id,
+                    None if record.processed_ms is None else utc(record.processed_ms),
+                    form(record.properties),
+                )
+                for record in records
+            ]
+        )
+
+    return encode
+
+
+def message_encoder(encode_rows: Encode, stream: str, time_extracted: str) -> Encode:
+    """Encode each record as a RECORD message, in a line.
+
+    Args:
+        encode_rows: Makes the records' objects.
+        stream: The stream's name.
+        time_extracted: When the window was received: RFC 3339.
+    """
+    before = f'{{"type":"RECORD","stream":{json.dumps(stream)},"record":'.encode()
+    after = f',"time_extracted":{json.dumps(time_extracted)}}}\n'.encode()
+
+    def encode(records: list[EventRecord]) -> bytes:
+        rows = encode_rows(records)
+        # A row has no line end but its own: JSON escapes them.
+        return before + rows[:-1].replace(b"\n", after + before) + after if rows else b""
+
+    return encode
+
+
+def _text(raw: Raw) -> str:
+    return str(raw, "utf-8")
+
+
+def _as_it_is(raw: Raw) -> Raw:
+    return raw

@@ -1,0 +1,48 @@
+"""What the fetching of a run tells its observers, from several threads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tap_mixpanel_parallel.exceptions import AttemptError
+    from tap_mixpanel_parallel.plan.windows import Window
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """A request has started; its body grows in the file at `path`."""
+
+    window: Window
+    attempt: int
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A request has ended, well or not."""
+
+    window: Window
+
+
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """An attempt has failed, and another follows in `pause` seconds."""
+
+    window: Window
+    attempt: int
+    error: AttemptError
+    pause: float
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """No request may start for so many seconds: the hourly limit is reached."""
+
+    seconds: float
+
+
+FetchEvent = Requested | Ended | Retrying | Waiting

@@ -1,0 +1,72 @@
+"""What a run tells its observers: the log, the display, metrics, and whoever uses the tap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tap_mixpanel_parallel.fetch.progress import Ended, Requested, Retrying, Waiting
+from tap_mixpanel_parallel.write.output import Written
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tap_mixpanel_parallel.convert.conversion import Part
+    from tap_mixpanel_parallel.fetch.scheduler import Body
+    from tap_mixpanel_parallel.plan.windows import Window
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """A body has become a part, and waits to be written.
+
+    Attributes:
+        part: The part.
+        quarantine: The file that keeps its malformed lines; None if it has none.
+    """
+
+    part: Part
+    quarantine: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A window has failed for good."""
+
+    body: Body
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """The last day of a window is left out, since by Mixpanel's clock it has not begun.
+
+    Attributes:
+        body: The window, as it was asked for.
+        rest: The days that are fetched in its place; None if there are none.
+        reason: How the clocks differ.
+    """
+
+    body: Body
+    rest: Window | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """The run has looked up while it waits for windows: twice a second at most."""
+
+
+RunEvent = Requested | Ended | Retrying | Waiting | Converted | Written | Failed | LeftOut | Looked
+Observer = Callable[[RunEvent], None]
+
+
+def notify_each(*observers: Observer) -> Observer:
+    """One observer that tells all of these, in this order."""
+
+    def notify(event: RunEvent) -> None:
+        for observer in observers:
+            observer(event)
+
+    return notify
