@@ -10,18 +10,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from tap_mixpanel_parallel import run as run_module
 from tap_mixpanel_parallel.clock import Clock
-from tap_mixpanel_parallel.fetch.client import ExportClient
+from tap_mixpanel_parallel.fetch.client import download
 from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
-from tap_mixpanel_parallel.fetch.scheduler import Fetcher, _Stopped
 from tap_mixpanel_parallel.sandbox import Fault, Limits, Project, Status
 from tap_mixpanel_parallel.tap import TapMixpanelParallel
 from tests.support.harness import PATIENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tap_mixpanel_parallel.fetch.client import Download
+    from tap_mixpanel_parallel.fetch.job import Download, Job
     from tap_mixpanel_parallel.report.results import ParallelFetchResult
     from tests.failures.conftest import LabMaker
     from tests.support.harness import Lab
@@ -31,7 +29,7 @@ HOUR: Final = 3600.0
 
 
 class VirtualTime(Clock):
-    """A clock that goes on only while everybody who could go on sleeps.
+    """A clock that goes on only while nobody works: no request is under way, all wait.
 
     From the moment at which a request is let go to the end of its answer it stands still, so
     the sandbox sees a request when the tap has counted it.
@@ -41,7 +39,6 @@ class VirtualTime(Clock):
         self._changed = threading.Condition()
         self._seconds = 0.0
         self._requests = 0
-        self._wakings: list[float] = []
         self.waits: list[float] = []
 
     def now(self) -> datetime:
@@ -54,28 +51,21 @@ class VirtualTime(Clock):
         """A request begins (1) or has ended (-1)."""
         with self._changed:
             self._requests += count
-            self._changed.notify_all()
 
-    def sleep(self, seconds: float, is_stopped: Callable[[], bool]) -> None:
-        """Sleep; the earliest sleeper turns the clock on."""
-        with self._changed:
+    def wait(self, condition: threading.Condition, seconds: float | None) -> None:
+        """Wait; what is waited for comes at once, unless a request may change it before."""
+        if seconds is not None and self._requests == 0 and not condition.wait(0.01):
             self.waits.append(seconds)
-            waking = self._seconds + seconds
-            self._wakings.append(waking)
-            while self._seconds < waking and not is_stopped():
-                if self._requests == 0:
-                    self._seconds = max(self._seconds, min(self._wakings))
-                    self._changed.notify_all()
-                if self._seconds < waking:
-                    self._changed.wait(0.05)
-            self._wakings.remove(waking)
+            self._seconds += seconds
+        else:
+            condition.wait(0.05)
 
 
 @pytest.fixture
 def time(monkeypatch: pytest.MonkeyPatch) -> VirtualTime:
     """Virtual time for every part of the tap that waits."""
     time = VirtualTime()
-    acquire, download = RateLimit.acquire, ExportClient.download
+    acquire = RateLimit.acquire
 
     def counted_acquire(limit: RateLimit) -> float:
         time.request(1)
@@ -83,20 +73,14 @@ def time(monkeypatch: pytest.MonkeyPatch) -> VirtualTime:
             time.request(-1)
         return wait
 
-    def counted_download(client: ExportClient, *args: Any, **kwargs: Any) -> Download:
+    def counted_download(job: Job) -> Download:
         try:
-            return download(client, *args, **kwargs)
+            return download(job)
         finally:
             time.request(-1)
 
-    def sleep(fetcher: Fetcher, seconds: float) -> None:
-        time.sleep(seconds, fetcher._stop.is_set)
-        if fetcher._stop.is_set():
-            raise _Stopped
-
     monkeypatch.setattr(RateLimit, "acquire", counted_acquire)
-    monkeypatch.setattr(ExportClient, "download", counted_download)
-    monkeypatch.setattr(Fetcher, "_sleep", sleep)
+    monkeypatch.setattr(run_module, "download", counted_download)
     return time
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -136,41 +134,3 @@ def test_a_limit_that_holds_nothing_back() -> None:
     starts = Starts(1, 3600)
     starts.start()
     assert starts.limit.seconds_until(100_000) == 0
-
-
-def test_a_long_wait_is_told_once() -> None:
-    told: list[float] = []
-    limit = RateLimit(per_second=3, per_hour=2, clock=lambda: now, on_long_wait=told.append)
-    now = 0.0
-    assert [limit.acquire(), limit.acquire()] == [0.0, 0.0]
-    waits = [limit.acquire() for _ in range(3)]
-    assert told == waits[:1]
-    now = 100.0
-    limit.acquire()
-    assert len(told) == 1
-    now = 3602.1
-    assert [limit.acquire(), limit.acquire()] == [0.0, 0.0]
-    limit.acquire()
-    assert len(told) == 2
-
-
-def test_a_short_wait_is_not_told() -> None:
-    told: list[float] = []
-    limit = RateLimit(per_second=1, per_hour=60, clock=lambda: 0.0, on_long_wait=told.append)
-    limit.acquire()
-    assert limit.acquire() > 0
-    assert told == []
-
-
-def test_who_is_told_of_a_wait_may_ask_how_long_it_is() -> None:
-    """As a display does, which another thread draws meanwhile."""
-    told: list[float] = []
-
-    def ask(_: float) -> None:
-        other = threading.Thread(target=lambda: told.append(limit.seconds_until(1)), daemon=True)
-        other.start()
-        other.join(10)
-
-    limit = RateLimit(per_second=3, per_hour=2, clock=lambda: 0.0, on_long_wait=ask)
-    waits = [limit.acquire() for _ in range(3)]
-    assert told == pytest.approx(waits[2:], abs=0.01)

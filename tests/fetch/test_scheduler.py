@@ -1,240 +1,228 @@
-"""The executor: what it tells, and when."""
+"""The scheduler: which request starts when, and what comes of it."""
 
 from __future__ import annotations
 
 import json
+import pickle
 import threading
+from concurrent.futures import Future
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tap_mixpanel_parallel.exceptions import (
     AttemptError,
-    LaterThanTodayError,
     OversizeError,
     RefusedError,
+    TapError,
     ThreadError,
     TransportError,
     UnknownError,
 )
-from tap_mixpanel_parallel.fetch.client import Download
+from tap_mixpanel_parallel.fetch.job import Download, Job, Query
+from tap_mixpanel_parallel.fetch.progress import Ended, Requested, Retrying, Waiting
 from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
 from tap_mixpanel_parallel.fetch.retries import RetryPolicy
-from tap_mixpanel_parallel.fetch.scheduler import Fetcher, Outcome, Task
+from tap_mixpanel_parallel.fetch.scheduler import Body, Pace, Scheduler
+from tap_mixpanel_parallel.fetch.threads import DaemonThreads
 from tap_mixpanel_parallel.plan.windows import Window
+from tap_mixpanel_parallel.settings.credentials import Credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable
 
-    from tap_mixpanel_parallel.fetch.client import ExportClient
+    from tap_mixpanel_parallel.fetch.progress import FetchEvent
 
-DAYS = [Window(date(2025, 1, day), date(2025, 1, day)) for day in (1, 2, 3)]
 PATIENCE = 60
+DAYS = [Window(date(2025, 1, day), date(2025, 1, day)) for day in range(1, 21)]
+FOLDER = Path("/nowhere")
+QUERY = Query("http://127.0.0.1:9", Credentials("account", "secret-of-it", "1"))
+AT_ONCE = RetryPolicy(max_attempts=3, first_pause=0, first_limited_pause=0, jitter=lambda: 0.0)
 
 
-class FailingClient:
-    """Fails once it may."""
-
-    def __init__(self) -> None:
-        self.begun = threading.Event()
-        self.may_fail = threading.Event()
-        self.failed = threading.Event()
-
-    def download(self, window: Window, _path: Path, **_: Any) -> None:
-        self.begun.set()
-        self.may_fail.wait(PATIENCE)
-        self.failed.set()
-        raise TransportError(f"{window}: reset")
+def make_job(window: Window, attempt: int) -> Job:
+    return Job(window, QUERY, FOLDER / f"{window}.{attempt}")
 
 
-class Told:
-    """Who was told of what."""
+class Workers:
+    """An executor whose jobs end as the test says: the seam, held by hand."""
 
     def __init__(self) -> None:
-        self.reasons: list[str] = []
-        self.once = threading.Event()
+        self._changed = threading.Condition()
+        self._open: list[tuple[Job, Future[Download]]] = []
+        self.started: list[str] = []
+        self.most_open = 0
 
-    def __call__(self, _: Task, error: BaseException, _pause: float) -> None:
-        self.reasons.append(str(error))
-        self.once.set()
+    def submit(self, job: Job) -> Future[Download]:
+        future: Future[Download] = Future()
+        with self._changed:
+            self._open.append((job, future))
+            self.started.append(f"{job.window.first.day}.{job.path.name[-1]}")
+            self.most_open = max(self.most_open, len(self._open))
+            self._changed.notify_all()
+        return future
 
+    def wait_for(self, jobs: int) -> None:
+        """Wait until so many jobs are open."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self._open) >= jobs, PATIENCE)
 
-def fetcher_of(
-    windows: list[Window], client: FailingClient | ScriptedClient, folder: Path, **options: Any
-) -> Fetcher:
-    options = {
-        "limit": RateLimit(per_second=3, per_hour=60),
-        "workers": 1,
-        "policy": RetryPolicy(),
-    } | options
-    return Fetcher(cast("ExportClient", client), windows, folder=folder, **options)
-
-
-@pytest.mark.parametrize("is_over", [False, True])
-def test_an_attempt_that_fails_after_the_run_is_no_news(tmp_path: Path, is_over: bool) -> None:
-    client, told = FailingClient(), Told()
-    before = set(threading.enumerate())
-    policy = RetryPolicy(max_attempts=5, on_retry=told)
-    fetcher = fetcher_of(DAYS[:1], client, tmp_path, policy=policy)
-    with fetcher:
-        [worker] = set(threading.enumerate()) - before
-        assert client.begun.wait(PATIENCE)
-        if not is_over:
-            client.may_fail.set()
-            assert told.once.wait(PATIENCE)
-    client.may_fail.set()
-    worker.join(PATIENCE)
-    assert not worker.is_alive()
-    assert told.reasons == ([] if is_over else ["2025-01-01..2025-01-01: reset"])
+    def end(self, outcome: Exception | None = None) -> None:
+        """Have the oldest job end."""
+        self.wait_for(1)
+        with self._changed:
+            job, future = self._open.pop(0)
+        if outcome is None:
+            future.set_result(Download(job.path, False, 7, datetime(2025, 1, 1, tzinfo=UTC)))
+        else:
+            future.set_exception(outcome)
 
 
-def test_what_the_hourly_limit_holds_back(tmp_path: Path) -> None:
-    now = 0.0
-    limit = RateLimit(per_second=3, per_hour=2, clock=lambda: now)
-    fetcher = fetcher_of(DAYS, FailingClient(), tmp_path, limit=limit)
-    assert fetcher.next_start == 0
-    assert fetcher.held == pytest.approx(3602, abs=1)  # the third waits for the first's hour
-    fetcher._all[0].attempts = fetcher._all[1].attempts = 1
-    assert [limit.acquire(), limit.acquire()] == [0, 0]
-    assert fetcher.next_start == fetcher.held == pytest.approx(3602, abs=1)
-    now = 1000.0
-    assert fetcher.held == pytest.approx(2602, abs=1)
-    fetcher._all[2].attempts = 1
-    assert fetcher.held == 0
+def at_once(outcome: Callable[[Job], Exception | None]) -> Callable[[Job], Future[Download]]:
+    """An executor that does each job as it is submitted."""
+
+    def submit(job: Job) -> Future[Download]:
+        future: Future[Download] = Future()
+        error = outcome(job)
+        if error is None:
+            future.set_result(Download(job.path, False, 7, datetime(2025, 1, 1, tzinfo=UTC)))
+        else:
+            future.set_exception(error)
+        return future
+
+    return submit
 
 
-def test_a_rejected_window_keeps_nothing_of_its_body(tmp_path: Path) -> None:
-    """Frames hold lines and records: with many windows that wait, more than all else does."""
-    fetcher = fetcher_of(DAYS[:1], FailingClient(), tmp_path)
-    [task] = fetcher._all
-    try:
-        try:
-            json.loads("cut")
-        except ValueError:
-            raise AttemptError("cut") from None
-    except AttemptError as error:
-        fetcher.reject(task, error)
-
-    assert task.rejected is not None
-    assert task.rejected.__traceback__ is None
-    assert task.rejected.__context__ is None
+def scheduler_of(
+    windows: list[Window],
+    submit: Callable[[Job], Future[Download]],
+    *,
+    workers: int = 1,
+    policy: RetryPolicy = AT_ONCE,
+    limit: RateLimit | None = None,
+    notify: Callable[[FetchEvent], None] = lambda _: None,
+) -> Scheduler:
+    limit = limit or RateLimit(per_second=1000, per_hour=1_000_000)
+    return Scheduler(windows, make_job, submit, Pace(workers, limit, policy), notify=notify)
 
 
-def test_not_all_threads_can_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    start = threading.Thread.start
-
-    def refuse_the_second(thread: threading.Thread) -> None:
-        if thread.name == "fetch-1":
-            raise RuntimeError("can't start new thread")
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", refuse_the_second)
-    client = FailingClient()
-    before = set(threading.enumerate())
-    with (
-        pytest.raises(ThreadError, match="can't start new thread; lower workers, or raise"),
-        fetcher_of(DAYS, client, tmp_path, workers=2),
-    ):
-        pass
-    client.may_fail.set()
-    for worker in set(threading.enumerate()) - before:
-        worker.join(PATIENCE)
-        assert not worker.is_alive()
+def take(scheduler: Scheduler) -> Body:
+    body = scheduler.next(timeout=PATIENCE)
+    assert body is not None
+    return body
 
 
-class ScriptedClient:
-    """Answers a window's requests with what the script says of its day."""
-
-    def __init__(self, script: dict[int, Callable[[Callable[[], None]], None]]) -> None:
-        self.script = script
-        self.asked: list[int] = []
-
-    def download(
-        self, window: Window, path: Path, *, on_error: Callable[[], None], **_: Any
-    ) -> Download:
-        day = window.first.day
-        self.asked.append(day)
-        if day in self.script:
-            self.script[day](on_error)
-        return Download(path, compressed=False, size=0, received_at=datetime.now(UTC))
+def take_all(scheduler: Scheduler) -> list[Body]:
+    bodies = []
+    while not scheduler.is_done:
+        bodies.append(take(scheduler))
+        scheduler.task_done(bodies[-1])
+    return bodies
 
 
-def outcomes(fetcher: Fetcher) -> Iterator[Outcome]:
-    """What comes until nothing more can."""
-    while (outcome := fetcher.next(timeout=PATIENCE)) is not None:
-        yield outcome
-        fetcher.settle()
-        if fetcher.is_done:
-            return
+def test_every_window_comes_once() -> None:
+    with scheduler_of(DAYS, at_once(lambda _: None), workers=4) as scheduler:
+        bodies = take_all(scheduler)
+    assert sorted(body.window for body in bodies) == DAYS
+    assert {(body.attempts, body.error) for body in bodies} == {(1, None)}
 
 
-MANY = [Window(date(2025, 1, day), date(2025, 1, day)) for day in range(1, 21)]
-
-
-def free(workers: int = 4) -> dict[str, Any]:
-    """No limit."""
-    return {"limit": RateLimit(per_second=1000, per_hour=100_000), "workers": workers}
-
-
-def refuse(_: Callable[[], None]) -> None:
-    raise RefusedError("no")
-
-
-def break_down(_: Callable[[], None]) -> None:
-    raise KeyError("surprise")
-
-
-def be_too_large(_: Callable[[], None]) -> None:
-    raise OversizeError("larger")
-
-
-@pytest.mark.parametrize("break_off", [refuse, break_down])
-def test_the_first_error_of_all_stops_all_starts_before_anybody_looks(
-    tmp_path: Path, break_off: Callable[[Callable[[], None]], None]
+@given(
+    st.integers(1, 6),
+    st.lists(st.sampled_from(["ok", "fail", "reject"]), max_size=12),
+    st.integers(1, 4),
+)
+def test_whatever_fails_each_window_ends_once(
+    workers: int, script: list[str], max_attempts: int
 ) -> None:
-    client = ScriptedClient({1: break_off})
-    before = set(threading.enumerate())
-    with fetcher_of(MANY, client, tmp_path, **free(1)) as fetcher:
-        for worker in set(threading.enumerate()) - before:
-            worker.join(PATIENCE)
-        assert client.asked == [1]
-        with pytest.raises((RefusedError, UnknownError)):
-            fetcher.next(timeout=PATIENCE)
+    """By the body of its last attempt, or by that attempt's error."""
+    events: list[FetchEvent] = []
+    steps = iter(script)
+    rejected = set()
+
+    def outcome(job: Job) -> Exception | None:
+        step = next(steps, "ok")
+        if step == "reject":
+            rejected.add(job.path)
+        return TransportError("reset") if step == "fail" else None
+
+    policy = RetryPolicy(max_attempts, first_pause=0, jitter=lambda: 0.0)
+    ends = []
+    with scheduler_of(
+        DAYS[:8], at_once(outcome), workers=workers, policy=policy, notify=events.append
+    ) as scheduler:
+        while not scheduler.is_done:
+            body = take(scheduler)
+            if body.download is not None and body.download.path in rejected:
+                scheduler.retry(body, AttemptError("damaged"))
+            else:
+                ends.append(body)
+                scheduler.task_done(body)
+    assert sorted(body.window for body in ends) == DAYS[:8]
+    requested = [event for event in events if isinstance(event, Requested)]
+    assert len(requested) == sum(body.attempts for body in ends)
+    assert len(requested) == len([event for event in events if isinstance(event, Ended)])
+    retried = [event for event in events if isinstance(event, Retrying)]
+    assert len(retried) == len(requested) - len(ends)
+    assert all(body.attempts == max_attempts for body in ends if body.error is not None)
 
 
-def test_none_starts_while_what_may_be_a_refusal_is_read(tmp_path: Path) -> None:
-    begun, reading, verdict = (threading.Event() for _ in range(3))
-
-    def doubt(on_error: Callable[[], None]) -> None:
-        begun.wait(PATIENCE)
-        on_error()
-        reading.set()
-        verdict.wait(PATIENCE)
-        raise LaterThanTodayError("a date, and no refusal")
-
-    def wait(_: Callable[[], None]) -> None:
-        begun.set()
-        reading.wait(PATIENCE)
-
-    client = ScriptedClient({1: doubt, 2: wait})
-    with fetcher_of(MANY, client, tmp_path, **free(2)) as fetcher:
-        first = fetcher.next(timeout=PATIENCE)
-        assert first is not None
-        assert first.task.window == MANY[1]
-        fetcher.settle()
-        assert fetcher.next(timeout=0.3) is None
-        assert sorted(client.asked) == [1, 2]
-        verdict.set()
-        assert len(list(outcomes(fetcher))) == len(MANY) - 1
-    assert sorted(client.asked) == list(range(1, 21))
+def test_no_more_are_under_way_or_wait_than_workers_allow() -> None:
+    workers = Workers()
+    with scheduler_of(DAYS, workers.submit, workers=3) as scheduler:
+        for _ in range(6):
+            workers.end()
+        bodies = [take(scheduler) for _ in range(6)]
+        assert scheduler.next(timeout=0.1) is None
+        assert len(workers.started) == 6, "nobody has dealt with any"
+        for body in bodies[:2]:
+            scheduler.task_done(body)
+        workers.wait_for(2)
+        assert len(workers.started) == 8
+    assert workers.most_open == 3
 
 
-def test_an_error_that_nobody_knows_is_a_sentence(tmp_path: Path) -> None:
-    client = ScriptedClient({1: break_down})
-    with fetcher_of(DAYS, client, tmp_path) as fetcher, pytest.raises(UnknownError) as caught:
-        list(outcomes(fetcher))
+def test_a_window_that_pauses_leaves_its_place_to_others() -> None:
+    workers = Workers()
+    policy = RetryPolicy(first_pause=3600)
+    with scheduler_of(DAYS[:2], workers.submit, policy=policy) as scheduler:
+        workers.end(TransportError("reset"))
+        workers.end()
+        assert take(scheduler).window == DAYS[1]
+    assert workers.started[:2] == ["1.1", "2.1"]
+
+
+def test_a_retry_goes_before_new_windows() -> None:
+    workers = Workers()
+    with scheduler_of(DAYS[:2], workers.submit) as scheduler:
+        workers.end(TransportError("reset"))
+        workers.end()
+        workers.end()
+        days = [take(scheduler).window.first.day for _ in range(2)]
+    assert workers.started == ["1.1", "1.2", "2.1"]
+    assert days == [1, 2]
+
+
+@pytest.mark.parametrize("error", [RefusedError("no"), KeyError("surprise")])
+def test_the_first_error_of_all_stops_all_starts_before_anybody_looks(error: Exception) -> None:
+    workers = Workers()
+    with scheduler_of(DAYS, workers.submit, workers=2) as scheduler:
+        workers.wait_for(2)
+        workers.end(error)
+        workers.end()
+        with pytest.raises(TapError):
+            take(scheduler)
+        assert len(workers.started) == 2
+
+
+def test_an_error_that_nobody_knows_is_a_sentence() -> None:
+    scheduler = scheduler_of(DAYS, at_once(lambda _: KeyError("surprise")))
+    with scheduler, pytest.raises(UnknownError) as caught:
+        take(scheduler)
     assert str(caught.value) == (
         "2025-01-01..2025-01-01: an error that this tap does not know ends the run; please report "
         "it: KeyError: 'surprise'"
@@ -242,22 +230,123 @@ def test_an_error_that_nobody_knows_is_a_sentence(tmp_path: Path) -> None:
     assert isinstance(caught.value.__cause__, KeyError)
 
 
-def test_what_no_attempt_mends_is_tried_once(tmp_path: Path) -> None:
-    client = ScriptedClient({2: be_too_large})
-    with fetcher_of(DAYS, client, tmp_path, **free()) as fetcher:
-        found = {o.task.window.first.day: o.error for o in outcomes(fetcher)}
-    assert str(found[2]) == "larger"
-    assert client.asked.count(2) == 1
+def test_what_no_attempt_mends_is_tried_once() -> None:
+    scheduler = scheduler_of(DAYS[:1], at_once(lambda _: OversizeError("larger")))
+    with scheduler:
+        body = take(scheduler)
+    assert (body.attempts, str(body.error), body.download) == (1, "larger", None)
 
 
-def test_a_window_without_its_last_day(tmp_path: Path) -> None:
-    client = ScriptedClient({})
+@pytest.mark.parametrize("is_over", [False, True])
+def test_an_attempt_that_fails_after_the_run_is_no_news(is_over: bool) -> None:
+    workers, told = Workers(), []
+
+    def notify(event: FetchEvent) -> None:
+        if isinstance(event, Retrying):
+            told.append(str(event.error))
+
+    with scheduler_of(DAYS[:1], workers.submit, notify=notify):
+        workers.wait_for(1)
+        if not is_over:
+            workers.end(TransportError("reset"))
+    if is_over:
+        workers.end(TransportError("reset"))
+    assert told == ([] if is_over else ["reset"])
+
+
+def test_a_rejected_window_keeps_nothing_of_its_body() -> None:
+    """Frames hold lines and records: with many windows that wait, more than all else does."""
+    with scheduler_of(DAYS[:1], at_once(lambda _: None)) as scheduler:
+        body = take(scheduler)
+        try:
+            try:
+                json.loads("cut")
+            except ValueError:
+                raise AttemptError("cut") from None
+        except AttemptError as error:
+            kept = error
+        scheduler.retry(body, kept)
+    assert kept.__traceback__ is None
+    assert kept.__context__ is None
+
+
+def test_fewer_days_in_place_of_a_window() -> None:
     week = Window(date(2025, 1, 1), date(2025, 1, 7))
-    with fetcher_of([week], client, tmp_path, **free()) as fetcher:
-        outcome = fetcher.next(timeout=PATIENCE)
-        assert outcome is not None
-        fetcher.shorten(outcome.task)
-        again = fetcher.next(timeout=PATIENCE)
-    assert again is not None
-    assert again.task.window == Window(date(2025, 1, 1), date(2025, 1, 6))
-    assert again.task.attempts == 1
+    shorter = Window(date(2025, 1, 1), date(2025, 1, 6))
+    with scheduler_of([week], at_once(lambda _: None)) as scheduler:
+        scheduler.shorten(take(scheduler), shorter)
+        assert not scheduler.is_done
+        body = take(scheduler)
+        scheduler.task_done(body)
+        assert scheduler.is_done
+    assert (body.window, body.attempts) == (shorter, 1)
+
+
+def test_a_long_wait_for_the_limit_is_told_once() -> None:
+    told: list[Waiting] = []
+    once = threading.Event()
+
+    def notify(event: FetchEvent) -> None:
+        if isinstance(event, Waiting):
+            told.append(event)
+            once.set()
+
+    limit = RateLimit(per_second=3, per_hour=2)
+    with scheduler_of(DAYS[:3], at_once(lambda _: None), limit=limit, notify=notify) as scheduler:
+        for _ in range(2):
+            scheduler.task_done(take(scheduler))
+        assert once.wait(PATIENCE)
+        assert scheduler.next(timeout=0.05) is None
+    assert len(told) == 1
+    assert 3590 < told[0].seconds < 3603
+
+
+def test_a_short_wait_is_not_told() -> None:
+    told: list[FetchEvent] = []
+    limit = RateLimit(per_second=1, per_hour=60)
+    with scheduler_of(DAYS[:2], at_once(lambda _: None), limit=limit, notify=told.append) as one:
+        take_all(one)
+    assert not any(isinstance(event, Waiting) for event in told)
+
+
+class TestThreads:
+    def test_results_and_errors(self) -> None:
+        executor = DaemonThreads()
+        assert executor.submit(divmod, 7, 2).result(PATIENCE) == (3, 1)
+        with pytest.raises(ZeroDivisionError):
+            executor.submit(divmod, 7, 0).result(PATIENCE)
+
+    def test_they_do_not_keep_the_process(self) -> None:
+        started, may_end = threading.Event(), threading.Event()
+
+        def work() -> bool:
+            started.set()
+            may_end.wait(PATIENCE)
+            return threading.current_thread().daemon
+
+        future = DaemonThreads().submit(work)
+        assert started.wait(PATIENCE)
+        may_end.set()
+        assert future.result(PATIENCE)
+
+    @pytest.mark.parametrize("refused", ["scheduler", "worker"])
+    def test_the_machine_lets_none_start(
+        self, monkeypatch: pytest.MonkeyPatch, refused: str
+    ) -> None:
+        start = threading.Thread.start
+
+        def refuse(thread: threading.Thread) -> None:
+            if (thread.name == "scheduler") == (refused == "scheduler"):
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        scheduler = scheduler_of(DAYS, lambda job: DaemonThreads().submit(id, job))
+        with pytest.raises(ThreadError, match="can't start new thread; lower workers"), scheduler:
+            take(scheduler)
+
+
+def test_a_job_can_be_pickled_and_shows_no_secret() -> None:
+    job: Any = make_job(DAYS[0], 1)
+    assert pickle.loads(pickle.dumps(job)) == job  # noqa: S301 - made one line above
+    assert "secret-of-it" not in repr(job)
