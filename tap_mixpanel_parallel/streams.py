@@ -25,8 +25,7 @@ from tap_mixpanel_parallel.exceptions import (
 )
 from tap_mixpanel_parallel.fetch.client import ExportClient
 from tap_mixpanel_parallel.fetch.spool import Spool
-from tap_mixpanel_parallel.plan.plan import make_plan
-from tap_mixpanel_parallel.plan.state import check_fits, read_state
+from tap_mixpanel_parallel.plan.bookmark import check_fits, read_state, to_bookmark
 from tap_mixpanel_parallel.report import display
 from tap_mixpanel_parallel.run import Export
 from tap_mixpanel_parallel.settings.credentials import Credentials
@@ -149,7 +148,7 @@ class EventsStream(Stream):
             logger=self.logger,
         )
         self._write_schema_message()
-        if state.to_bookmark() != known:
+        if to_bookmark(state) != known:
             self.checkpoint(state)
         self._export = export
         with ExitStack() as stack:
@@ -160,7 +159,7 @@ class EventsStream(Stream):
                 export.sample(client, spool, limit=self.ABORT_AT_RECORD_COUNT)
                 self.logger.info("the settings and the credentials work")
                 return
-            plan = make_plan(settings, export.state)
+            plan = settings.plan(export.state)
             self.logger.info(plan.summary)
             for warning in plan.warnings:
                 self.logger.warning(warning)
@@ -245,7 +244,7 @@ class EventsStream(Stream):
         self._mixpanel.writer.check()
 
     def _keep(self, state: ExportState) -> None:
-        self._mixpanel.state.setdefault("bookmarks", {})[self.name] = state.to_bookmark()
+        self._mixpanel.state.setdefault("bookmarks", {})[self.name] = to_bookmark(state)
 
     def _on_batch_complete(self, progress: BatchProgress) -> None:
         """Measure the window as the SDK measures streams, and tell the caller."""
