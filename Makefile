@@ -21,6 +21,7 @@ lint: .venv/test
 	ruff check .
 	ruff format --check .
 	mypy .
+	lint-imports
 	codespell
 	zizmor --offline --strict-collection --quiet .
 	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
@@ -44,7 +45,7 @@ campaign: .venv/test
 
 # What can be made again; .meltano and output hold states and data.
 clean:
-	rm -rf .venv .venv-lowest .venv-loaders .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest .venv-loaders .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0]) if not (3, 11) <= sys.version_info[:2] <= (3, 13) else None'

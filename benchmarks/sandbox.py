@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import requests
 
-from tap_mixpanel_parallel.plan.windows import Window, plan_windows
+from tap_mixpanel_parallel.plan.windows import Cutting, Window
 from tap_mixpanel_parallel.sandbox import Project, Sandbox, Shaping
 
 if TYPE_CHECKING:
@@ -48,9 +48,7 @@ class Orders:
         self, first: str, last: str, *, longest: int, workers: int, time_in_ms: bool = True
     ) -> None:
         """Prepare the bodies of all the windows that a tap with these settings asks for."""
-        windows = plan_windows(
-            [Window.parse(first, last)], longest=longest, workers=workers, balance=True
-        )
+        windows = Cutting(longest, workers).cut([Window.parse(first, last)])
         for window in windows:
             parameters = {
                 "project_id": self._sandbox.credentials.project_id,

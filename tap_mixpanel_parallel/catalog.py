@@ -1,4 +1,4 @@
-"""What a catalog selects. All else in it is left aside: the schema and the keys are the tap's."""
+"""Selection by a catalog. Nothing else of it is used: the schema and the keys are the tap's."""
 
 from __future__ import annotations
 
@@ -9,40 +9,27 @@ from singer_sdk.singerlib import Catalog, CatalogEntry, MetadataMapping, Schema
 from tap_mixpanel_parallel.exceptions import TapError
 from tap_mixpanel_parallel.sdk_settings import shape_problems
 
+
+def _object(required: list[str], properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "required": required, "properties": properties}
+
+
+def _array(items: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": items}
+
+
 _CHOICE: Final = {"type": ["boolean", "null"]}
-_SCHEMA: Final[dict[str, Any]] = {
-    "type": "object",
-    "required": ["streams"],
-    "properties": {
-        "streams": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["tap_stream_id"],
-                "properties": {
-                    "tap_stream_id": {"type": "string"},
-                    "metadata": {
-                        "type": "array",
-                        "items": {
-                            "type": "object",
-                            "required": ["breadcrumb", "metadata"],
-                            "properties": {
-                                "breadcrumb": {"type": "array", "items": {"type": "string"}},
-                                "metadata": {
-                                    "type": "object",
-                                    "properties": {
-                                        "selected": _CHOICE,
-                                        "selected-by-default": _CHOICE,
-                                    },
-                                },
-                            },
-                        },
-                    },
-                },
-            },
-        }
+_METADATA: Final = _object(
+    ["breadcrumb", "metadata"],
+    {
+        "breadcrumb": _array({"type": "string"}),
+        "metadata": _object([], {"selected": _CHOICE, "selected-by-default": _CHOICE}),
     },
-}
+)
+_STREAM: Final = _object(
+    ["tap_stream_id"], {"tap_stream_id": {"type": "string"}, "metadata": _array(_METADATA)}
+)
+_SCHEMA: Final = _object(["streams"], {"streams": _array(_STREAM)})
 
 _REMEDY: Final = "give the catalog that --discover prints, with its `selected` changed"
 
@@ -51,7 +38,7 @@ def read_catalog(content: object, stream: str) -> Catalog:
     """The part of a catalog that says what is selected of a stream.
 
     Raises:
-        TapError: If it is of another shape, or of another tap.
+        TapError: If it has another shape, or belongs to another tap.
     """
     for problem in shape_problems(content, _SCHEMA):
         raise TapError(f"catalog: {problem}; {_REMEDY}")
@@ -60,14 +47,15 @@ def read_catalog(content: object, stream: str) -> Catalog:
     if stream not in entries:
         names = ", ".join(sorted(entries)) or "none"
         raise TapError(
-            f"catalog: it has no stream {stream!r} but {names}, so it is of another tap; {_REMEDY}"
+            f"catalog: it has no stream {stream!r}, only {names}, so it belongs to another tap; "
+            f"{_REMEDY}"
         )
     metadata = MetadataMapping.from_iterable(entries[stream].get("metadata", []))
     return Catalog({stream: CatalogEntry(stream, metadata, Schema())})
 
 
 def select(metadata: MetadataMapping, given: MetadataMapping) -> None:
-    """Select in a stream's metadata what a catalog's metadata for it selects, if it has any."""
+    """Select in a stream's metadata what a catalog selects, if its metadata says anything."""
     if given:
         for breadcrumb in {(), *given} & metadata.keys():
             metadata[breadcrumb].selected = given[breadcrumb].selected

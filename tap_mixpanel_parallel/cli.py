@@ -1,4 +1,4 @@
-"""The command line's own parts: options, files that it reads, and how it ends."""
+"""The command line: its options, the files that it reads, its log, and how it ends."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 import click
-from singer_sdk.exceptions import (
-    ConfigValidationError,
-    MapExpressionError,
-    StreamMapConfigError,
-)
+from singer_sdk.exceptions import ConfigValidationError, MapExpressionError, StreamMapConfigError
 
-from tap_mixpanel_parallel.exceptions import OutputError, ReaderGoneError, TapError, TerminatedError
+from tap_mixpanel_parallel.exceptions import (
+    OutputError,
+    ReaderGoneError,
+    SettingsError,
+    TapError,
+    TerminatedError,
+)
 from tap_mixpanel_parallel.settings.forms import parse_json
 from tap_mixpanel_parallel.wording import printable, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, MutableMapping
-
+    from collections.abc import Iterable, Iterator, MutableMapping
 
 _PLAIN_MARKS: Final = str.maketrans("█▒✗·", "#+x.")
-"""For a standard output whose encoding has not got them."""
+"""For a standard output whose encoding lacks them."""
 
 _LOG_CONFIG: Final = "SINGER_SDK_LOG_CONFIG"
 
@@ -45,7 +46,7 @@ def add_options(command: click.Command) -> click.Command:
     """Add this tap's options to the SDK's."""
     for option in command.params:
         if option.name in {"state", "catalog"}:
-            # Read by the tap, so that a file that can't be read ends like other bad input.
+            # The tap reads the file, so that one that can't be read ends like other bad input.
             option.type = click.STRING
     command.params.extend(
         [
@@ -85,10 +86,10 @@ def add_options(command: click.Command) -> click.Command:
 
 
 def read_json(path: str, what: str) -> dict[str, Any]:
-    """Read a JSON file that was named on the command line; `-` is standard input.
+    """Read a JSON file that the command line names; `-` is standard input.
 
     Raises:
-        TapError: If there is none, or it holds something else.
+        TapError: If it can't be read, or does not contain a JSON object.
     """
     name = "standard input" if path == "-" else path
     if path == "-" and sys.stdin is None:
@@ -112,14 +113,14 @@ def read_json(path: str, what: str) -> dict[str, Any]:
 
 @contextmanager
 def log_set_up(variables: tuple[str, ...], environ: MutableMapping[str, str]) -> Iterator[None]:
-    """Have the log set up within: name what is wrong with it, and escape what comes from outside.
+    """Check the log's settings, let the block set it up, and escape what comes from outside.
 
     Args:
         variables: Those that may name a level; one that is empty counts as not set.
         environ: The environment.
 
     Raises:
-        TapError: If there is no such level, or the log's configuration can't be used.
+        TapError: If a level does not exist, or the log's configuration can't be used.
     """
     for name in (*variables, _LOG_CONFIG):
         if not environ.get(name, "").strip():
@@ -141,11 +142,11 @@ def log_set_up(variables: tuple[str, ...], environ: MutableMapping[str, str]) ->
 
 
 def _escape(record: logging.LogRecord) -> bool:
-    """Make a log line printable, whoever wrote it; what has several lines keeps them."""
+    """Make a log record printable, whoever wrote it; its line breaks stay."""
     try:
         message = record.getMessage()
     except (TypeError, ValueError):
-        return True  # the handler says that a library's own call of the log is wrong
+        return True  # a library calls the log wrongly, and the handler says so
     escaped = "\n".join(map(printable, message.split("\n")))
     if escaped != message:
         record.msg, record.args = escaped, ()
@@ -156,7 +157,7 @@ def print_report(report: Report, *, as_json: bool) -> None:
     """Print a report to standard output.
 
     Raises:
-        OutputError: If there is none.
+        OutputError: If standard output is closed.
     """
     if sys.stdout is None:
         raise OutputError("standard output is closed; give the report a reader, or a file")
@@ -176,11 +177,13 @@ def one_clear_message(logger: logging.Logger) -> Iterator[None]:
         yield
     except TerminatedError as error:
         name = signal.Signals(error.signum).name
-        logger.warning("stopped by %s; the next run goes on from what is emitted", name)
+        logger.warning("stopped by %s; the next run continues after what is emitted", name)
         sys.exit(exit_code(error.signum))
     except ReaderGoneError as error:
         logger.info("stopped: %s", error)
         sys.exit(1)
+    except SettingsError as error:
+        _fail(logger, error.problems)
     except TapError as error:
         _fail(logger, [str(error)])
     except ConfigValidationError as error:
@@ -192,11 +195,11 @@ def one_clear_message(logger: logging.Logger) -> Iterator[None]:
 
 
 def exit_code(signum: int) -> int:
-    """What a shell reports for a process that a signal ended."""
+    """The code that a shell reports for a process that a signal ended."""
     return 128 + signum
 
 
-def _fail(logger: logging.Logger, problems: list[str]) -> NoReturn:
+def _fail(logger: logging.Logger, problems: Iterable[str]) -> NoReturn:
     for problem in problems:
         logger.error("%s", printable(problem))
     sys.exit(1)

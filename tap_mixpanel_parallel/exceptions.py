@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 from tap_mixpanel_parallel.wording import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tap_mixpanel_parallel.report.results import ParallelFetchResult
 
 _QUOTED: Final = 200
@@ -25,8 +27,21 @@ class TapError(Exception):
         super().__init__(printable(message))
 
 
+class SettingsError(TapError):
+    """One or more settings are not valid.
+
+    Attributes:
+        problems: What is wrong with each, in words that name the setting.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        """Keep every problem."""
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
+
+
 class StateError(TapError):
-    """The state is of another shape, makes no sense, or belongs to other settings."""
+    """The state has another shape, is not valid, or belongs to other settings."""
 
 
 class RefusedError(TapError):

@@ -10,6 +10,7 @@ from singer_sdk.singerlib.encoding import SimpleSingerWriter
 from singer_sdk.singerlib.encoding.simple import StateMessage
 
 from tap_mixpanel_parallel.exceptions import OutputError, ReaderGoneError
+from tap_mixpanel_parallel.plan.bookmark import to_bookmark
 from tap_mixpanel_parallel.write.stdout import LineWriter
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class StreamSink:
 
     def keep(self, state: ExportState) -> None:
         """Have the tap's state say this of the stream."""
-        self._state.setdefault("bookmarks", {})[self._stream] = state.to_bookmark()
+        self._state.setdefault("bookmarks", {})[self._stream] = to_bookmark(state)
 
     def write_state(self, state: ExportState) -> None:
         """Pass on a STATE: what was written before is what it says."""

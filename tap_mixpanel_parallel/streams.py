@@ -20,8 +20,7 @@ from tap_mixpanel_parallel.fetch.redaction import Redactor
 from tap_mixpanel_parallel.fetch.spool import Spool
 from tap_mixpanel_parallel.mapped import is_unchanged, mapped_encoder
 from tap_mixpanel_parallel.messages import StreamSink
-from tap_mixpanel_parallel.plan.plan import make_plan
-from tap_mixpanel_parallel.plan.state import check_fits, read_state
+from tap_mixpanel_parallel.plan.bookmark import check_fits, read_state, to_bookmark
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.report.display import is_wanted, live_display
 from tap_mixpanel_parallel.report.log import LogLines
@@ -114,7 +113,7 @@ class EventsStream(Stream):
         known = self._mixpanel.state.get("bookmarks", {}).get(self.name)
         state = self.begin()
         self._write_schema_message()
-        if state.to_bookmark() != known:
+        if to_bookmark(state) != known:
             self.sink.write_state(state)
         self.is_running = True
         try:
@@ -167,7 +166,7 @@ class EventsStream(Stream):
         self, settings: Settings, state: ExportState, query: Query, folder: Path
     ) -> ParallelFetchResult:
         """Load everything that is left to do."""
-        plan = make_plan(settings, state)
+        plan = settings.plan(state)
         self.logger.info(plan.summary)
         for warning in plan.warnings:
             self.logger.warning(warning)

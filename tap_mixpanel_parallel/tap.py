@@ -1,20 +1,16 @@
-"""The tap: its settings, its command line, and its end."""
+"""The tap: its settings, its command line, and how it ends."""
 
 from __future__ import annotations
 
+import copy
 import gc
 import os
 import sys
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from singer_sdk import Tap
 from singer_sdk.cli import plugin_cli
-from singer_sdk.exceptions import (
-    ConfigValidationError,
-    MapExpressionError,
-    StreamMapConfigError,
-)
+from singer_sdk.exceptions import ConfigValidationError, MapExpressionError, StreamMapConfigError
 from singer_sdk.helpers._classproperty import classproperty
 from singer_sdk.helpers.capabilities import PluginCapabilities, TapCapabilities
 from singer_sdk.plugin_base import _ConfigInput
@@ -29,20 +25,22 @@ from tap_mixpanel_parallel.cli import (
     read_json,
 )
 from tap_mixpanel_parallel.clock import Clock
-from tap_mixpanel_parallel.exceptions import (
-    ExportFailedError,
-    TapError,
-)
+from tap_mixpanel_parallel.exceptions import ExportFailedError, SettingsError, TapError
 from tap_mixpanel_parallel.messages import MessageWriter
-from tap_mixpanel_parallel.plan.plan import make_plan
-from tap_mixpanel_parallel.plan.state import ExportState, read_state
+from tap_mixpanel_parallel.plan.bookmark import read_state, to_bookmark
+from tap_mixpanel_parallel.plan.state import ExportState
 from tap_mixpanel_parallel.plan.status import Status
 from tap_mixpanel_parallel.report.results import ParallelFetchResult
-from tap_mixpanel_parallel.sdk_settings import read_environment, sdk_problems, take
+from tap_mixpanel_parallel.sdk_settings import (
+    read_environment,
+    sdk_problems,
+    take,
+    unknown_settings,
+)
 from tap_mixpanel_parallel.settings.schema import CONFIG_SCHEMA
 from tap_mixpanel_parallel.settings.settings import Settings
 from tap_mixpanel_parallel.streams import STREAM, EventsStream
-from tap_mixpanel_parallel.wording import printable, shown
+from tap_mixpanel_parallel.wording import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,16 +52,14 @@ if TYPE_CHECKING:
 
     from tap_mixpanel_parallel.report.results import BatchProgress
 
-
 _ENVIRONMENT: Final = "ENV"
-_OWN_SETTINGS: Final = frozenset(CONFIG_SCHEMA["properties"])
 
 
 class TapMixpanelParallel(Tap):
     """Exports Mixpanel events by fetching date windows concurrently."""
 
     name = "tap-mixpanel-parallel"
-    config_jsonschema: ClassVar[dict[str, Any]] = CONFIG_SCHEMA
+    config_jsonschema: ClassVar[dict[str, Any]] = copy.deepcopy(CONFIG_SCHEMA)  # the SDK adds to it
     message_writer_class = MessageWriter
     # BATCH is left out: its files would be announced after the state that covers them.
     capabilities: ClassVar[list[CapabilitiesEnum]] = [
@@ -91,9 +87,9 @@ class TapMixpanelParallel(Tap):
             kwargs: What every SDK tap takes: `config`, `state`, `catalog` and so on.
 
         Raises:
-            ConfigValidationError: If a setting makes no sense.
-            StateError: If the state makes no sense.
-            TapError: If the catalog or a stream map makes no sense.
+            ConfigValidationError: If a setting is not valid.
+            StateError: If the state is not valid.
+            TapError: If the catalog or a stream map is not valid.
         """
         if isinstance(kwargs.get("catalog"), dict):
             kwargs["catalog"] = read_catalog(kwargs["catalog"], STREAM)
@@ -104,10 +100,10 @@ class TapMixpanelParallel(Tap):
 
     @property
     def settings(self) -> Settings:
-        """The checked settings.
+        """The validated settings.
 
         Raises:
-            ConfigValidationError: If one makes no sense.
+            SettingsError: If the tap was made without validation, and one is not valid.
         """
         if self._settings is None:
             self._settings = Settings.from_config(self.config, today=self.clock.today)
@@ -127,11 +123,11 @@ class TapMixpanelParallel(Tap):
         """Take a saved state.
 
         Raises:
-            StateError: If it is of another shape, or makes no sense.
+            StateError: If it has another shape, or is not valid.
         """
         saved = read_state(state, STREAM)
         if saved != ExportState():
-            super().load_state({"bookmarks": {STREAM: saved.to_bookmark()}})
+            super().load_state({"bookmarks": {STREAM: to_bookmark(saved)}})
 
     @property
     def catalog(self) -> Catalog:
@@ -142,7 +138,7 @@ class TapMixpanelParallel(Tap):
         """Prepare the stream maps.
 
         Raises:
-            TapError: If they make no sense.
+            TapError: If they are not valid.
         """
         try:
             super().setup_mapper()
@@ -153,7 +149,7 @@ class TapMixpanelParallel(Tap):
             raise TapError(f"stream_maps: {type(error).__name__}: {error}") from None
         for alias in aliases:
             if not isinstance(alias, str):
-                raise TapError(f"stream_maps: the alias {shown(alias)} is not a text")
+                raise TapError(f"stream_maps: the alias {shown(alias)} is not text")
 
     def discover_streams(self) -> list[EventsStream]:
         """The streams: `events`."""
@@ -182,30 +178,23 @@ class TapMixpanelParallel(Tap):
         self.sync_all()
 
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
-        """Check everything that was set, and name every problem at once."""
+        """Check all that is set, and name every problem at once."""
         schema = self.config_jsonschema
         self.append_builtin_config(schema)
         self._config = take(self._config, schema)
-        problems = sdk_problems(self._config, schema, _OWN_SETTINGS)
+        problems = sdk_problems(self._config, schema, CONFIG_SCHEMA["properties"])
         if self._config.get("batch_config"):
             problems.append("batch_config: BATCH messages are not supported; remove it")
         if raise_errors:
-            self._warn_unknown(schema["properties"])
+            for warning in unknown_settings(self._config, schema):
+                self.logger.warning("%s", warning)
             try:
                 self._settings = Settings.from_config(self._config, today=self.clock.today)
-            except ConfigValidationError as error:
-                problems = [*error.errors, *problems]
+            except SettingsError as error:
+                problems = [*error.problems, *problems]
             if problems:
                 raise ConfigValidationError("; ".join(problems), errors=problems, schema=schema)
         return problems
-
-    def _warn_unknown(self, known: dict[str, Any]) -> None:
-        for name in self._config.keys() - known.keys():
-            near = get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            self.logger.warning(
-                "%s: there is no such setting, so it does nothing%s", printable(name), hint
-            )
 
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """End the run at the next line end; the second time, end at once."""
@@ -229,12 +218,12 @@ class TapMixpanelParallel(Tap):
         """Run the command line.
 
         Args:
-            about: Print what the tap is and can.
+            about: Print what the tap is, and its settings.
             about_format: `json` or `markdown`; text by default.
             config: The configuration, from files and the environment.
             state: Path of a state file.
             catalog: Path of a catalog file.
-            options: This tap's own options (see `command.OPTIONS`).
+            options: This tap's own options (see `cli.add_options`).
         """
         super(Tap, cls).invoke(about=about, about_format=about_format)
         config = config or _ConfigInput()
@@ -256,10 +245,9 @@ class TapMixpanelParallel(Tap):
             if plan_only:
                 for warning in tap.settings.warnings:
                     cls.logger.warning(warning)
-                plan = make_plan(tap.settings, tap.events.saved_state())
-                print_report(plan, as_json=as_json)
+                print_report(tap.settings.plan(tap.events.saved_state()), as_json=as_json)
             else:
-                gc.freeze()  # what is imported stays: no collection need look at it again
+                gc.freeze()  # what is imported stays, so no collection needs to look at it again
                 tap.run_sync()
 
     @classmethod
@@ -269,11 +257,7 @@ class TapMixpanelParallel(Tap):
         param: click.Option,  # noqa: ARG003
         value: tuple[str, ...],
     ) -> _ConfigInput:
-        """Read the configuration files, and the environment if it is named among them.
-
-        Returns:
-            Their settings, merged.
-        """
+        """Merge the configuration files, and the environment if it is named among them."""
         config: dict[str, Any] = {}
         with one_clear_message(cls.logger):
             for path in value:
@@ -284,7 +268,7 @@ class TapMixpanelParallel(Tap):
 
     @classproperty
     def _env_var_config(cls) -> dict[str, Any]:  # noqa: N805
-        """What the environment sets, as text: what it means is for `_validate_config` to say."""
+        """The settings of the environment, as text, which `_validate_config` converts."""
         schema = cls.config_jsonschema
         cls.append_builtin_config(schema)
         return read_environment(schema, cls._env_var_prefix)
@@ -303,16 +287,12 @@ class TapMixpanelParallel(Tap):
 
     @classmethod
     def get_singer_command(cls) -> click.Command:
-        """The command line of every SDK tap, and this tap's own options.
-
-        Returns:
-            The command.
-        """
+        """The command line of every SDK tap, and this tap's own options."""
         return add_options(super().get_singer_command())
 
     @plugin_cli
     def cli(cls) -> click.Command:  # noqa: N805
-        """The command; making it sets up the log."""
+        """The command; to make it sets up the log."""
         levels = (f"{cls._env_var_prefix}LOGLEVEL", "LOGLEVEL")
         with one_clear_message(cls.logger), log_set_up(levels, os.environ):
             command: click.Command = super(TapMixpanelParallel, cls).cli  # noqa: UP008 - it is no method

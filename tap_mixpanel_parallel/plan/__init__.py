@@ -1,1 +1,1 @@
-"""What a run has to read: days, windows, states. Pure."""
+"""Days, windows, the saved state, and the plan of a run. Pure."""

@@ -1,20 +1,26 @@
-"""What a run would fetch, and why. Pure."""
+"""The plan of a run: what it fetches, and why. Pure."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from tap_mixpanel_parallel.plan.windows import Window, count_days, intersect, subtract
-from tap_mixpanel_parallel.settings.schema import LONGEST_WINDOW
+from tap_mixpanel_parallel.plan.windows import (
+    LONGEST_WINDOW,
+    Cutting,
+    Window,
+    count_days,
+    intersect,
+    subtract,
+)
 from tap_mixpanel_parallel.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import date
 
     from tap_mixpanel_parallel.plan.state import ExportState
-    from tap_mixpanel_parallel.settings.settings import Settings
 
 Reason = Literal["new", "gap", "failed before", "look-back", "replay"]
 
@@ -38,7 +44,7 @@ class Plan:
 
     Attributes:
         wanted: The days from `start_date` to `end_date`.
-        windows: What of them, and of a replay, is fetched.
+        windows: Those of the wanted days and of a replay that are fetched.
         concurrency: How many windows are fetched at once.
         requests_per_hour: How many requests may start in an hour.
         advice: What would make the plan fit into one hour; None if it does.
@@ -81,7 +87,7 @@ class Plan:
         warnings = []
         if self.left_out:
             warnings.append(
-                "failed before, and not read again since they lie outside start_date to "
+                "failed before and not read again, because they are outside start_date to "
                 f"end_date: {', '.join(map(str, self.left_out))}"
             )
         if self.hours:
@@ -94,7 +100,7 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """The plan for scripts."""
         return {
-            "wanted": _range(self.wanted),
+            "wanted": self.wanted.to_json(),
             "days": self.days,
             "requests": len(self.windows),
             "concurrency": self.concurrency,
@@ -102,11 +108,11 @@ class Plan:
             "waits_hours": self.hours,
             "advice": self.advice,
             "windows": [
-                _range(planned.window)
+                planned.window.to_json()
                 | {"days": len(planned.window), "reasons": list(planned.reasons)}
                 for planned in self.windows
             ],
-            "left_out": [_range(window) for window in self.left_out],
+            "left_out": [window.to_json() for window in self.left_out],
         }
 
     def to_text(self) -> str:
@@ -125,30 +131,38 @@ class Plan:
         return "\n".join([self.summary, *head, *rows, *self.warnings, *end])
 
 
-def make_plan(settings: Settings, state: ExportState) -> Plan:
-    """Dates and saved state in, windows out.
+def make_plan(
+    state: ExportState,
+    wanted: Window,
+    *,
+    today: date,
+    lookback_days: int,
+    replay: Window | None,
+    cutting: Cutting,
+    requests_per_hour: int,
+) -> Plan:
+    """Plan a run.
 
     Args:
-        settings: The checked settings.
         state: What is loaded.
+        wanted: The days that are to be loaded.
+        today: The project's current day.
+        lookback_days: For how many days after its end a day can get late events.
+        replay: Days to read again, wanted or not.
+        cutting: How the days are cut into windows.
+        requests_per_hour: How many requests may start in an hour.
     """
-    days = state.remaining(
-        settings.wanted,
-        today=settings.today,
-        lookback_days=settings.lookback_days,
-        replay=settings.replay,
-    )
-    windows = settings.plan(days)
+    days = state.remaining(wanted, today=today, lookback_days=lookback_days, replay=replay)
+    windows = cutting.cut(days)
     failed = [failure.window for failure in state.failed]
     return Plan(
-        wanted=settings.wanted,
+        wanted=wanted,
         windows=tuple(
-            PlannedWindow(window, _reasons(window, state, failed, settings.replay))
-            for window in windows
+            PlannedWindow(window, _reasons(window, state, failed, replay)) for window in windows
         ),
-        concurrency=settings.concurrency,
-        requests_per_hour=settings.requests_per_hour,
-        advice=_advice(settings, windows),
+        concurrency=cutting.workers,
+        requests_per_hour=requests_per_hour,
+        advice=_advice(cutting, windows, requests_per_hour),
         left_out=subtract(failed, days),
     )
 
@@ -173,21 +187,17 @@ def _reasons(
     return tuple(reason for reason, days in found if days)
 
 
-def _advice(settings: Settings, windows: list[Window]) -> str | None:
+def _advice(cutting: Cutting, windows: list[Window], requests_per_hour: int) -> str | None:
     """The smallest change that makes windows fit into one hour."""
-    if len(windows) <= settings.requests_per_hour:
+    if len(windows) <= requests_per_hour:
         return None
 
     def fits(longest: int) -> bool:
-        return len(settings.plan(windows, longest)) <= settings.requests_per_hour
+        return len(replace(cutting, longest=longest).cut(windows)) <= requests_per_hour
 
     # Longer windows are never more windows.
-    candidates = range(settings.window_days + 1, min(count_days(windows), LONGEST_WINDOW) + 1)
+    candidates = range(cutting.longest + 1, min(count_days(windows), LONGEST_WINDOW) + 1)
     found = bisect_left(candidates, True, key=fits)
     if found < len(candidates):
         return f"window_days: {candidates[found]} would fit into one"
     return "fewer workers, or fewer days, would fit into one"
-
-
-def _range(window: Window) -> dict[str, Any]:
-    return {"from_date": str(window.first), "to_date": str(window.last)}

@@ -1,4 +1,4 @@
-"""What a saved state says, for people and for scripts. Pure."""
+"""A saved state, shown to people and to scripts. Pure."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _MISSING: Final = "·"
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What is loaded, what failed, what is missing in between.
+    """What is loaded, what failed, and what is missing in between.
 
     Attributes:
         state: What is loaded and what failed.
-        span: From the first to the last day that the state knows; None if it knows none.
+        span: From the first to the last day that the state knows; None if there is none.
     """
 
     state: ExportState
@@ -35,7 +35,7 @@ class Status:
 
     @classmethod
     def of(cls, state: ExportState) -> Status:
-        """The status that a state tells of."""
+        """The status of a state."""
         known = merge([*state.loaded, *(failure.window for failure in state.failed)])
         return cls(state, Window(known[0].first, known[-1].last) if known else None)
 
@@ -51,9 +51,9 @@ class Status:
         """The status for scripts."""
         return {
             "loaded_days": count_days(self.state.loaded),
-            "loaded": [_range(window) for window in self.state.loaded],
+            "loaded": [window.to_json() for window in self.state.loaded],
             "failed": [
-                _range(failure.window)
+                failure.window.to_json()
                 | {
                     "attempts": failure.attempts,
                     "error": failure.error,
@@ -61,16 +61,16 @@ class Status:
                 }
                 for failure in self.state.failed
             ],
-            "missing": [_range(window) for window in self.missing],
+            "missing": [window.to_json() for window in self.missing],
             "unsettled": [
-                _range(reading.window) | {"read_on": str(reading.read_on)}
+                reading.window.to_json() | {"read_on": str(reading.read_on)}
                 for reading in self.state.unsettled
             ],
             "selection": dict(self.state.selection) if self.state.selection else {},
         }
 
     def to_text(self) -> str:
-        """The status for people: a calendar, a month a line, and what failed."""
+        """The status for people: a calendar with a line for each month, and what failed."""
         if self.span is None:
             return "nothing is loaded, nothing has failed"
         loaded, failed = self.state.loaded, [failure.window for failure in self.state.failed]
@@ -104,7 +104,3 @@ def _months(span: Window) -> Iterable[date]:
     first = span.first.year * 12 + span.first.month - 1
     last = span.last.year * 12 + span.last.month - 1
     return (date(number // 12, number % 12 + 1, 1) for number in range(first, last + 1))
-
-
-def _range(window: Window) -> dict[str, Any]:
-    return {"from_date": str(window.first), "to_date": str(window.last)}

@@ -1,4 +1,4 @@
-"""Date windows: cut, merge, subtract. Pure: no I/O, no clock."""
+"""Date windows: merge, subtract, cut. Pure: no I/O, no clock."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_DAY = timedelta(days=1)
+_DAY: Final = timedelta(days=1)
 
 EARLIEST_DAY: Final = date(1970, 1, 1)
 """No event is older: Mixpanel takes none from before 1971 (Mixpanel docs, Import Events)."""
+
+LONGEST_WINDOW: Final = 3650
+"""The most days that a person can choose for the longest window."""
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -33,7 +36,7 @@ class Window:
     last: date
 
     def __post_init__(self) -> None:
-        """Refuse a window that ends before it starts."""
+        """Reject a window that ends before it starts."""
         if self.last < self.first:
             raise ValueError(f"a window can't end ({self.last}) before it starts ({self.first})")
 
@@ -57,12 +60,16 @@ class Window:
         """Each day of the window, in order."""
         return (self.first + timedelta(days=n) for n in range(len(self)))
 
+    def to_json(self) -> dict[str, str]:
+        """The window for scripts, under Mixpanel's names for its ends."""
+        return {"from_date": str(self.first), "to_date": str(self.last)}
+
     @classmethod
     def parse(cls, first: str, last: str) -> Window:
-        """Read a window from two ISO dates.
+        """Parse two ISO dates.
 
         Raises:
-            ValueError: If a date can't be read, or the window ends before it starts.
+            ValueError: If a date is not valid, or the window ends before it starts.
         """
         return cls(date.fromisoformat(first), date.fromisoformat(last))
 
@@ -169,20 +176,26 @@ def cut_balanced(windows: Iterable[Window], longest: int, workers: int) -> list[
     ]
 
 
-def plan_windows(
-    days: Iterable[Window], *, longest: int, workers: int, balance: bool
-) -> list[Window]:
-    """The windows to fetch for these days.
+@dataclass(frozen=True, slots=True)
+class Cutting:
+    """How days are cut into windows.
 
-    Args:
-        days: What is left to fetch.
+    Attributes:
         longest: The longest window, in days.
         workers: How many windows are fetched at once; 1 is the sequential mode.
         balance: Whether several workers get equal windows (see `cut_balanced`).
-            As many days as one window holds are never cut up: parallelism gains
-            nothing there.
     """
-    ranges = merge(days)
-    if balance and workers > 1 and count_days(ranges) > longest:
-        return cut_balanced(ranges, longest, workers)
-    return cut(ranges, longest)
+
+    longest: int
+    workers: int
+    balance: bool = True
+
+    def cut(self, days: Iterable[Window]) -> list[Window]:
+        """The windows to fetch for these days.
+
+        As many days as one window holds are never cut up: parallelism gains nothing there.
+        """
+        ranges = merge(days)
+        if self.balance and self.workers > 1 and count_days(ranges) > self.longest:
+            return cut_balanced(ranges, self.longest, self.workers)
+        return cut(ranges, self.longest)

@@ -1,7 +1,4 @@
-"""The forms in which one and the same value comes: from JSON, YAML, Meltano, the environment.
-
-Pure.
-"""
+"""The forms of one value, as JSON, YAML, Meltano and the environment give it. Pure."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ def parse_json(text: str) -> Any:
     """Read JSON; a fraction becomes a Decimal, as stream maps expect.
 
     Raises:
-        ValueError: If it is not JSON, or holds a number that no setting and no state can mean.
+        ValueError: If it is not JSON, or contains a number too large for any setting or state.
         RecursionError: If it is nested too deeply.
     """
     return json.loads(text, parse_float=_fraction)
@@ -37,11 +34,11 @@ def parse_json(text: str) -> Any:
 def value_of(value: Any, schema: Mapping[str, Any]) -> Any:
     """A setting's value in the type of its JSON schema, if it is another form of it.
 
-    White space around a text is not part of it. What is no form of the type stays as it is,
-    for the check that follows to refuse.
+    White space around a text is not part of it. A value that is not a form of the type stays
+    as it is, and the check that follows rejects it.
 
     Args:
-        value: As it was given.
+        value: The value as given.
         schema: The setting's own JSON schema.
     """
     if isinstance(value, (float, Decimal)):
@@ -52,7 +49,7 @@ def value_of(value: Any, schema: Mapping[str, Any]) -> Any:
 
 
 def _meant(text: str, types: Container[str]) -> Any:
-    """What a text says in one of some types of JSON schema."""
+    """A text's value in one of some types of JSON schema."""
     if "boolean" in types:
         return _TRUTH.get(text.lower(), text)
     if "integer" in types or "number" in types:
@@ -66,7 +63,7 @@ def _number(value: float | Decimal) -> float:
     """A whole number as an int, any other as a float."""
     try:
         number = float(value)
-    except ValueError:  # the one Decimal that is no float: a NaN that signals
+    except ValueError:  # only a Decimal that is a signalling NaN
         return math.nan
     if math.isfinite(number) and abs(number) < _LARGEST and value == int(value):
         return int(value)
@@ -74,7 +71,7 @@ def _number(value: float | Decimal) -> float:
 
 
 def _container(text: str) -> Any:
-    """The list or the object that a text of JSON holds; any other text as it is."""
+    """The list or the object that a JSON text contains; any other text as it is."""
     try:
         value = parse_json(text)
     except (ValueError, RecursionError):

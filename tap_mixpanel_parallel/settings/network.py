@@ -1,4 +1,4 @@
-"""What the environment says about connections, checked before there is one."""
+"""URLs, and the environment's variables for connections, checked before the first request."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def sends_in_clear(url: str) -> bool:
 
 
 def connection_problems(url: str) -> Iterator[str]:
-    """What would keep every request to a URL from being made, with its remedy."""
+    """The reasons why no request to a URL could be made, each with its remedy."""
     if _has_bad_proxy(url):
         yield (
-            "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY: holds no proxy URL; give e.g. "
+            "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY: is not a proxy URL; give e.g. "
             "http://user:password@host:8080, with %23 for # and so on in the password"
         )
     if url.lower().startswith("https:"):
@@ -62,7 +62,7 @@ def _has_bad_proxy(url: str) -> bool:
     try:
         proxy = select_proxy(url, get_environ_proxies(url))
     except ValueError:
-        return False  # the URL is no URL, and that is a problem already
+        return False  # the URL is not valid, and that is a problem already
     if proxy is None:
         return False
     proxy = proxy if "//" in proxy else f"http://{proxy}"
@@ -71,7 +71,7 @@ def _has_bad_proxy(url: str) -> bool:
 
 
 def _tls_problems() -> Iterator[str]:
-    """Look at the files that TLS reads and writes because a variable names them."""
+    """Check the files that TLS reads and writes because a variable names them."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     # The first that is set is the one that requests reads.
     name = next((name for name in _AUTHORITIES if os.environ.get(name)), None)
@@ -91,7 +91,7 @@ def _tls_problems() -> Iterator[str]:
         except (OSError, ValueError) as error:
             yield (
                 f"{_KEY_LOG}: {shown(path)} can't be written ({_reason(error)}); unset it, or "
-                "give a file that can"
+                "give a writable file"
             )
 
 

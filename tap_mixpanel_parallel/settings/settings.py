@@ -1,23 +1,25 @@
-"""What can be set, and whether it makes sense. Checked whole before the first request."""
+"""Validated settings. All of them are checked before the first request."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from singer_sdk.exceptions import ConfigValidationError
-
-from tap_mixpanel_parallel.plan.windows import Window, plan_windows, subtract
+from tap_mixpanel_parallel.exceptions import SettingsError
+from tap_mixpanel_parallel.plan.plan import Plan, make_plan
+from tap_mixpanel_parallel.plan.windows import Cutting, Window, subtract
+from tap_mixpanel_parallel.settings.credentials import Credentials, read_credentials
+from tap_mixpanel_parallel.settings.dates import read_replay, read_wanted
 from tap_mixpanel_parallel.settings.reader import ConfigReader
-from tap_mixpanel_parallel.settings.schema import API_URLS, CONFIG_SCHEMA, SANDBOX
+from tap_mixpanel_parallel.settings.schema import API_URLS, SANDBOX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
     from datetime import date
     from pathlib import Path
     from zoneinfo import ZoneInfo
 
-    from tap_mixpanel_parallel.settings.credentials import Credentials
+    from tap_mixpanel_parallel.plan.state import ExportState
 
 _MODEST_WORKERS: Final = 20
 """A fifth of the 100 queries that Mixpanel allows at once (Mixpanel docs, Rate Limits)."""
@@ -25,7 +27,7 @@ _MODEST_WORKERS: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Checked settings; the README explains each.
+    """Validated settings; the README explains each.
 
     Attributes:
         credentials: None in the sandbox, which brings its own.
@@ -83,32 +85,34 @@ class Settings:
             "project_timezone": None if zone == "UTC" else zone,
         }
 
-    def plan(self, days: Iterable[Window], longest: int | None = None) -> list[Window]:
-        """Cut days into windows.
+    def plan(self, state: ExportState) -> Plan:
+        """What a run with these settings fetches.
 
         Args:
-            days: What is left to fetch.
-            longest: The longest window instead of `window_days`.
+            state: What is loaded.
         """
-        return plan_windows(
-            days,
-            longest=longest or self.window_days,
-            workers=self.concurrency,
-            balance=self.balance_windows,
+        return make_plan(
+            state,
+            self.wanted,
+            today=self.today,
+            lookback_days=self.lookback_days,
+            replay=self.replay,
+            cutting=Cutting(self.window_days, self.concurrency, self.balance_windows),
+            requests_per_hour=self.requests_per_hour,
         )
 
     @classmethod
     def from_config(
         cls, config: Mapping[str, Any], *, today: Callable[[ZoneInfo], date]
     ) -> Settings:
-        """Check a configuration.
+        """Validate a configuration.
 
         Args:
             config: The Singer configuration; what it lacks takes the default.
             today: The current day in a time zone.
 
         Raises:
-            ConfigValidationError: If anything is wrong; it names every problem.
+            SettingsError: If a setting is not valid; it names every problem.
         """
         reader = ConfigReader(config)
         zone = reader.zone("project_timezone")
@@ -125,13 +129,13 @@ class Settings:
         api_url = reader.url("api_url")
         if (url := api_url or API_URLS.get(region)) is not None:
             reader.check_connection(url)
-        credentials = reader.credentials(region, project_id)
-        wanted = reader.wanted(current)
-        replay = reader.days("replay", current)
+        credentials = read_credentials(reader, region, project_id)
+        wanted = read_wanted(reader, current)
+        replay = read_replay(reader, current)
         if replay and subtract([replay], [wanted]):
             reader.warnings.append(
                 f"replay: {replay} is not all within start_date to end_date, {wanted}; "
-                "it is read as it is"
+                "all of it is read"
             )
         settings = cls(
             region=region,
@@ -163,7 +167,5 @@ class Settings:
             warnings=tuple(reader.warnings),
         )
         if reader.problems:
-            raise ConfigValidationError(
-                "; ".join(reader.problems), errors=reader.problems, schema=CONFIG_SCHEMA
-            )
+            raise SettingsError(reader.problems)
         return settings

@@ -189,8 +189,8 @@ def test_no_folder_for_temporary_files(lab: Lab) -> None:
     assert done.returncode == 1
     assert b"Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].endswith(
-        b"spool_dir: is not set, and the system has no folder for temporary files that can be "
-        b"written; give a folder that can"
+        b"spool_dir: is not set, and the system has no writable folder for temporary files; "
+        b"give a writable folder"
     )
     assert lab.sandbox.requests == []
 

@@ -163,7 +163,7 @@ def test_a_proxy(lab: Lab, name: str) -> None:
     assert "4711" not in output.errors
     assert_hidden(lab, output, SECRET, PROXY_PASSWORD)
     if name not in {"nobody there", "a blank in the password"}:
-        assert "ALL_PROXY: holds no proxy URL" in output.errors
+        assert "ALL_PROXY: is not a proxy URL" in output.errors
         assert output.text == b"", "before the first request"
 
 

@@ -9,8 +9,9 @@ from datetime import date, timedelta
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tap_mixpanel_parallel.plan.bookmark import from_bookmark, to_bookmark
 from tap_mixpanel_parallel.plan.state import ExportState, FailedWindow
-from tap_mixpanel_parallel.plan.windows import Window, plan_windows
+from tap_mixpanel_parallel.plan.windows import Cutting, Window
 
 BEGINNING = date(2025, 1, 1)
 DAYS = 40
@@ -113,7 +114,7 @@ class World:
         days = self.state.remaining(
             wanted, today=today, lookback_days=self.lookback_days, replay=replay
         )
-        windows = plan_windows(days, longest=run.window_days, workers=1, balance=False)
+        windows = Cutting(run.window_days, workers=1).cut(days)
         dice.shuffle(windows)
         state = self.state.forget(replay) if replay else self.state
         # What leaves the tap, in order: events, and the states that follow them.
@@ -130,7 +131,7 @@ class World:
         reported = max(0, len(states) - 1 - run.lag)
         # Some of what follows the reported state may be loaded as well.
         self.table = loaded[dice.randrange(reported, len(loaded))]
-        self.state = ExportState.from_bookmark(states[reported].to_bookmark())
+        self.state = from_bookmark(to_bookmark(states[reported]))
 
 
 @settings(max_examples=400)

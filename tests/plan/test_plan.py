@@ -11,17 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tap_mixpanel_parallel.plan.plan import Plan, make_plan
 from tap_mixpanel_parallel.plan.state import ExportState, FailedWindow, Reading
-from tap_mixpanel_parallel.plan.windows import Window, count_days, plan_windows
+from tap_mixpanel_parallel.plan.windows import Cutting, Window, count_days
 from tap_mixpanel_parallel.settings.schema import CONFIG_SCHEMA
 from tap_mixpanel_parallel.settings.settings import Settings
 from tests.support.reference import run
 from tests.support.strategies import DAYS, RANGES, days_of, windows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    from tap_mixpanel_parallel.plan.plan import Plan
 
 TODAY = date(2025, 3, 31)
 LONG_AFTER = date(2026, 1, 1)
@@ -39,7 +40,7 @@ def plan(
         failed=tuple(FailedWindow(window(text), 5, "HTTP 500", "") for text in failed),
         unsettled=tuple(Reading(window(text), read_on) for text in loaded if read_on),
     )
-    return make_plan(settings(today, **config), state)
+    return settings(today, **config).plan(state)
 
 
 def settings(today: date = TODAY, **config: Any) -> Settings:
@@ -152,7 +153,7 @@ class TestReasons:
             **({"replay": str(replay)} if replay else {}),
         )
 
-        planned = make_plan(checked, state)
+        planned = checked.plan(state)
 
         done, broken = days_of(state.loaded), days_of(f.window for f in state.failed)
         late = {today - timedelta(days=n + 1) for n in range(lookback_days)}
@@ -232,16 +233,17 @@ class TestPace:
 
     def test_the_advice_is_found_in_a_few_tries(self, monkeypatch: pytest.MonkeyPatch) -> None:
         tries = 0
+        cut = Cutting.cut
 
-        def counting(*args: Any, **kwargs: Any) -> list[Window]:
+        def counting(cutting: Cutting, days: Iterable[Window]) -> list[Window]:
             nonlocal tries
             tries += 1
-            return plan_windows(*args, **kwargs)
+            return cut(cutting, days)
 
-        monkeypatch.setattr("tap_mixpanel_parallel.settings.settings.plan_windows", counting)
+        monkeypatch.setattr(Cutting, "cut", counting)
         planned = plan(start_date="2024-03-01", requests_per_hour=1)
         assert planned.advice == f"window_days: {planned.days} would fit into one"
-        assert tries < 40
+        assert 1 < tries < 40
 
     def test_gaps_that_no_window_spans(self) -> None:
         loaded = [f"01-{day:02}" for day in range(1, 31, 2)]

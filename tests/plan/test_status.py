@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 
+from tap_mixpanel_parallel.plan.bookmark import from_bookmark
 from tap_mixpanel_parallel.plan.state import ExportState, FailedWindow
 from tap_mixpanel_parallel.plan.status import Status
 from tap_mixpanel_parallel.plan.windows import Window, merge
@@ -97,7 +98,7 @@ def calendar(*loaded: tuple[str, str]) -> list[str]:
 
 class TestCalendar:
     def test_months_days_and_failures(self) -> None:
-        state = ExportState.from_bookmark(BOOKMARK)
+        state = from_bookmark(BOOKMARK)
         assert Status.of(state).to_text().splitlines() == TEXT
 
     @pytest.mark.parametrize(
@@ -157,7 +158,7 @@ class TestCalendar:
 
 class TestJson:
     def test_all(self) -> None:
-        assert Status.of(ExportState.from_bookmark(BOOKMARK)).to_json() == JSON
+        assert Status.of(from_bookmark(BOOKMARK)).to_json() == JSON
 
     def test_nothing(self) -> None:
         assert Status.of(ExportState()).to_json() == {
@@ -197,7 +198,7 @@ class TestCommand:
         ("content", "problem"),
         [
             ('{"bookmarks": {"events": {"replication_key_value": 7}}}', "no 'loaded'"),
-            ('{"bookmarks": {"users": {}}}', "another tap"),
+            ('{"bookmarks": {"users": {}}}', "belongs to another tap"),
             ("{", "can't be read"),
             ("", "standard input is empty"),
         ],

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tap_mixpanel_parallel.plan.windows import (
+    Cutting,
     Window,
     count_days,
     cut,
@@ -18,7 +19,6 @@ from tap_mixpanel_parallel.plan.windows import (
     divide,
     intersect,
     merge,
-    plan_windows,
     subtract,
 )
 from tests.support.strategies import RANGES, days_of, windows
@@ -167,7 +167,7 @@ class TestCut:
         assert [len(part) for part in cut_balanced([window(days)], 7, workers)] == lengths
 
 
-class TestPlan:
+class TestCutting:
     @pytest.mark.parametrize(
         ("workers", "balance", "lengths"),
         [
@@ -178,25 +178,25 @@ class TestPlan:
         ids=["sequential", "plain", "balanced"],
     )
     def test_modes(self, workers: int, balance: bool, lengths: list[int]) -> None:
-        parts = plan_windows([window(30)], longest=7, workers=workers, balance=balance)
+        parts = Cutting(7, workers, balance).cut([window(30)])
         assert [len(part) for part in parts] == lengths
 
     @given(windows(20), WORKERS, st.booleans())
     def test_a_small_range_is_one_window(self, whole: Window, workers: int, balance: bool) -> None:
-        plan = plan_windows([whole], longest=20, workers=workers, balance=balance)
+        plan = Cutting(20, workers, balance).cut([whole])
         assert plan == [whole]
 
     def test_a_day_more_is_balanced(self) -> None:
-        parts = plan_windows([window(8)], longest=7, workers=2, balance=True)
+        parts = Cutting(7, 2, True).cut([window(8)])
         assert [len(part) for part in parts] == [4, 4]
 
     @given(RANGES, LENGTHS, WORKERS, st.booleans())
     def test_it_is_exact(
         self, ranges: list[Window], longest: int, workers: int, balance: bool
     ) -> None:
-        plan = plan_windows(ranges, longest=longest, workers=workers, balance=balance)
+        plan = Cutting(longest, workers, balance).cut(ranges)
         assert_exact(plan, ranges, longest)
 
     def test_nothing_to_do(self) -> None:
-        assert plan_windows([], longest=7, workers=10, balance=True) == []
+        assert Cutting(7, 10, True).cut([]) == []
         assert cut_balanced([], 7, 10) == []

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from tap_mixpanel_parallel.cli import log_set_up
 from tap_mixpanel_parallel.exceptions import MalformedLineError, TapError
-from tap_mixpanel_parallel.plan.state import read_state
+from tap_mixpanel_parallel.plan.bookmark import read_state
 from tap_mixpanel_parallel.plan.status import Status as StateStatus
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.report import display

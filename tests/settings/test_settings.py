@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from singer_sdk.exceptions import ConfigValidationError
 
+from tap_mixpanel_parallel.exceptions import SettingsError
+from tap_mixpanel_parallel.plan.state import ExportState
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.settings.credentials import Credentials
 from tap_mixpanel_parallel.settings.schema import CONFIG_SCHEMA
@@ -44,9 +45,9 @@ def read(config: dict[str, Any] | None = None, **replaced: Any) -> Settings:
 
 
 def problems(config: dict[str, Any] | None = None, **replaced: Any) -> list[str]:
-    with pytest.raises(ConfigValidationError) as caught:
+    with pytest.raises(SettingsError) as caught:
         read(config, **replaced)
-    found = list(caught.value.errors)
+    found = list(caught.value.problems)
     assert not any(SECRET in text for text in [*found, str(caught.value)])
     return found
 
@@ -137,10 +138,16 @@ class TestValues:
         assert read(parallel=False, workers=7).concurrency == 1
 
     def test_plan(self) -> None:
-        month = [Window(date(2025, 1, 1), date(2025, 1, 30))]
-        assert len(read().plan(month)) == 5
-        assert len(read(parallel=True).plan(month)) == 10
-        assert len(read().plan(month, 10)) == 3
+        def lengths(**config: Any) -> list[int]:
+            plan = read(end_date="2025-01-30", **config).plan(ExportState())
+            assert plan.requests_per_hour == config.get("requests_per_hour", 60)
+            return [len(planned.window) for planned in plan.windows]
+
+        assert lengths() == [7, 7, 7, 7, 2]
+        assert lengths(parallel=True) == [3] * 10
+        assert lengths(parallel=True, balance_windows=False) == [7, 7, 7, 7, 2]
+        assert lengths(window_days=10, requests_per_hour=7) == [10, 10, 10]
+        assert lengths(replay="2025-01-31") == [7, 7, 7, 7, 3]
 
     def test_selection(self) -> None:
         settings = read(events=["B", "A"], where="x", project_timezone="Asia/Kolkata")
@@ -191,18 +198,12 @@ class TestDates:
         assert str(settings.wanted) == expected
         assert settings.warnings == ()
 
-    @pytest.mark.parametrize(
-        "start",
-        [
-            "2025-01-01",
-            "P10D",
-        ],
-    )
+    @pytest.mark.parametrize("start", ["2025-01-01", "P10D"])
     def test_an_end_in_the_future_is_clamped(self, start: str) -> None:
         settings = read(start_date=start, end_date="2025-06-02")
         assert settings.wanted.last == TODAY
         assert settings.warnings == (
-            "end_date 2025-06-02 lies in the future: reading up to today, 2025-06-01",
+            "end_date 2025-06-02 is in the future: reading up to today, 2025-06-01",
         )
 
     @pytest.mark.parametrize(
@@ -227,43 +228,51 @@ class TestProblems:
         [
             ("start_date", ..., "start_date: is missing; give the first day, e.g. 2025-01-01"),
             ("start_date", "", "start_date: is missing"),
-            ("start_date", "yesterday", "start_date: 'yesterday' is no date; give yyyy-mm-dd"),
-            ("start_date", "2025-02-29", "start_date: '2025-02-29' is no date"),
-            ("start_date", "2025-1-1", "start_date: '2025-1-1' is no date"),
-            ("start_date", "2025-01-01T10:00:00Z", "start_date: .* is no date"),
-            ("start_date", 20250101, "start_date: 20250101 is no date"),
+            (
+                "start_date",
+                "yesterday",
+                "start_date: 'yesterday' is not a valid date; give yyyy-mm-dd",
+            ),
+            ("start_date", "2025-02-29", "start_date: '2025-02-29' is not a valid date"),
+            ("start_date", "2025-1-1", "start_date: '2025-1-1' is not a valid date"),
+            ("start_date", "2025-01-01T10:00:00Z", "start_date: .* is not a valid date"),
+            ("start_date", 20250101, "start_date: 20250101 is not a valid date"),
             ("start_date", "P0D", "start_date: 'P0D' is not a period that begins on"),
             ("start_date", "P99999D", "start_date: 'P99999D' is not a period that begins on 1970"),
-            ("start_date", "0001-01-01", "start_date: '0001-01-01' is before 1970-01-01; no event"),
+            (
+                "start_date",
+                "0001-01-01",
+                "start_date: '0001-01-01' is before 1970-01-01, and no event",
+            ),
             ("start_date", "1969-12-31", "start_date: '1969-12-31' is before 1970-01-01"),
-            ("start_date", "P-1D", "start_date: 'P-1D' is no date"),
-            ("start_date", "2025-06-02", "start_date: '2025-06-02' lies in the future; give"),
-            ("end_date", "31.01.2025", "end_date: '31.01.2025' is no date"),
+            ("start_date", "P-1D", "start_date: 'P-1D' is not a valid date"),
+            ("start_date", "2025-06-02", "start_date: '2025-06-02' is in the future; give"),
+            ("end_date", "31.01.2025", "end_date: '31.01.2025' is not a valid date"),
             (
                 "end_date",
                 "2024-12-31",
-                "end_date: '2024-12-31' is before start_date 2025-01-01; give a day from then on",
+                "end_date: '2024-12-31' is before start_date 2025-01-01; give that day or a later",
             ),
             ("region", "mars", "region: 'mars' is unknown; give one of us, eu, in, sandbox"),
             ("region", ["us"], r"region: \['us'\] is unknown"),
             ("project_timezone", "America/Los_Angles", "did you mean America/Los_Angeles?"),
-            ("project_timezone", "Mars", "project_timezone: 'Mars' is no IANA time zone; "),
-            ("project_timezone", "../UTC", "project_timezone: '../UTC' is no IANA time zone"),
-            ("project_timezone", "America", "project_timezone: 'America' is no IANA time zone"),
-            ("project_timezone", 1, "project_timezone: 1 is no IANA time zone"),
-            ("workers", 0, "workers: 0 does not fit; give a whole number from 1 to 100"),
-            ("workers", 101, "workers: 101 does not fit"),
-            ("workers", "ten", "workers: 'ten' does not fit"),
-            ("workers", True, "workers: True does not fit"),
-            ("workers", 2.5, "workers: 2.5 does not fit"),
-            ("window_days", 0, "window_days: 0 does not fit; give a whole number from 1 to 3,650"),
-            ("lookback_days", -1, "lookback_days: -1 does not fit"),
-            ("max_attempts", 0, "max_attempts: 0 does not fit"),
-            ("requests_per_second", 0, "requests_per_second: 0 does not fit"),
-            ("requests_per_hour", 0, "requests_per_hour: 0 does not fit"),
-            ("request_timeout", 0.5, "request_timeout: 0.5 does not fit; give a number from 1"),
-            ("request_timeout", float("nan"), "request_timeout: nan does not fit"),
-            ("request_timeout", True, "request_timeout: True does not fit"),
+            ("project_timezone", "Mars", "project_timezone: 'Mars' is not an IANA time zone; "),
+            ("project_timezone", "../UTC", "project_timezone: '../UTC' is not an IANA time zone"),
+            ("project_timezone", "America", "project_timezone: 'America' is not an IANA time zone"),
+            ("project_timezone", 1, "project_timezone: 1 is not an IANA time zone"),
+            ("workers", 0, "workers: 0 is not valid; give a whole number from 1 to 100"),
+            ("workers", 101, "workers: 101 is not valid"),
+            ("workers", "ten", "workers: 'ten' is not valid"),
+            ("workers", True, "workers: True is not valid"),
+            ("workers", 2.5, "workers: 2.5 is not valid"),
+            ("window_days", 0, "window_days: 0 is not valid; give a whole number from 1 to 3,650"),
+            ("lookback_days", -1, "lookback_days: -1 is not valid"),
+            ("max_attempts", 0, "max_attempts: 0 is not valid"),
+            ("requests_per_second", 0, "requests_per_second: 0 is not valid"),
+            ("requests_per_hour", 0, "requests_per_hour: 0 is not valid"),
+            ("request_timeout", 0.5, "request_timeout: 0.5 is not valid; give a number from 1"),
+            ("request_timeout", float("nan"), "request_timeout: nan is not valid"),
+            ("request_timeout", True, "request_timeout: True is not valid"),
             (
                 "replay",
                 "last week",
@@ -273,28 +282,32 @@ class TestProblems:
             ("replay", "2025-01-02..2025-01-01", "replay: '2025-01-02..2025-01-01' is not a range"),
             ("replay", "2025-06-02", "replay: '2025-06-02' is not a range of days"),
             ("replay", "2025-05-01..", "replay: '2025-05-01..' is not a range"),
-            ("replay", 7, "replay: 7 is no text"),
+            ("replay", 7, "replay: 7 is not text"),
             ("parallel", "maybe", "parallel: 'maybe' is neither true nor false"),
             ("deduplicate", 1, "deduplicate: 1 is neither true nor false"),
             ("balance_windows", 0, "balance_windows: 0 is neither true nor false"),
-            ("where", ["x"], r"where: \['x'\] is no text; give it in quotes"),
-            ("events", "Sign Up", "events: 'Sign Up' is no list of event names; give e.g. "),
-            ("events", [1], r"events: \[1\] is no list of event names"),
-            ("events", [""], r"events: \[''\] is no list of event names"),
-            ("events", {"a": 1}, "events: .* is no list of event names"),
+            ("where", ["x"], r"where: \['x'\] is not text; give it in quotes"),
+            ("events", "Sign Up", "events: 'Sign Up' is not a list of event names; give e.g. "),
+            ("events", [1], r"events: \[1\] is not a list of event names"),
+            ("events", [""], r"events: \[''\] is not a list of event names"),
+            ("events", {"a": 1}, "events: .* is not a list of event names"),
             ("properties_format", "xml", "properties_format: 'xml' is unknown; give one of"),
             ("on_failed_window", "ignore", "on_failed_window: 'ignore' is unknown; give one of"),
             ("on_malformed_line", "skip", "on_malformed_line: 'skip' is unknown; give one of"),
-            ("project_id", True, "project_id: True is no text"),
-            ("api_url", "nonsense", "api_url: 'nonsense' is no base URL; give e.g. https://data"),
-            ("api_url", "ftp://host/x", "api_url: 'ftp://host/x' is no base URL"),
-            ("api_url", "http://", "api_url: 'http://' is no base URL"),
-            ("api_url", "https://data mixpanel.com", "is no base URL"),
-            ("api_url", "http://[::1", "is no base URL"),
+            ("project_id", True, "project_id: True is not text"),
+            (
+                "api_url",
+                "nonsense",
+                "api_url: 'nonsense' is not a base URL; give e.g. https://data",
+            ),
+            ("api_url", "ftp://host/x", "api_url: 'ftp://host/x' is not a base URL"),
+            ("api_url", "http://", "api_url: 'http://' is not a base URL"),
+            ("api_url", "https://data mixpanel.com", "is not a base URL"),
+            ("api_url", "http://[::1", "is not a base URL"),
             ("api_url", "http://host/x", "api_url: 'http://host/x' would send the credentials"),
             ("api_url", "http://10.0.0.7:8974", "over the network in clear text; give https://"),
             ("api_url", "http://localhost.example", "in clear text"),
-            ("api_url", 8974, "api_url: 8974 is no text"),
+            ("api_url", 8974, "api_url: 8974 is not text"),
         ],
     )
     def test_each(self, name: str, value: Any, problem: str) -> None:
@@ -307,12 +320,12 @@ class TestProblems:
 
     @pytest.mark.parametrize("name", ["where", "project_id", "service_account_secret"])
     def test_a_lone_surrogate(self, name: str) -> None:
-        expected = f"{name}: holds a lone surrogate, which is no character"
+        expected = f"{name}: contains a lone surrogate, which is not a valid character"
         assert expected in problems(**{name: "x\ud800"})
 
     @pytest.mark.parametrize("url", ["http://host:99999/x", "http://host:port/"])
     def test_a_port_that_is_none(self, url: str) -> None:
-        assert "is no base URL" in problems(api_url=url)[0]
+        assert "is not a base URL" in problems(api_url=url)[0]
 
     @pytest.mark.parametrize(
         "url",
@@ -326,7 +339,7 @@ class TestProblems:
     )
     def test_credentials_inside_the_url(self, url: str) -> None:
         assert problems(api_url=url) == [
-            "api_url: holds credentials; give them in their own settings"
+            "api_url: contains credentials; give them in their own settings"
         ]
 
     @pytest.mark.parametrize(
@@ -354,16 +367,16 @@ class TestProblems:
         [
             ({}, "project_id, service_account_username, service_account_secret: are .* sandbox"),
             ({"project_id": "1"}, "service_account_username, service_account_secret: are missing"),
-            (ACCOUNT | {"project_secret": "x"}, "project_secret: is set beside a service account"),
+            (ACCOUNT | {"project_secret": "x"}, "project_secret: is set together with a service"),
             (
                 {"service_account_secret": SECRET, "project_secret": SECRET},
-                "project_secret: is set beside a service account; give one of the two",
+                "project_secret: is set together with a service account; give only one of the two",
             ),
             (ACCOUNT | {"project_id": ...}, "project_id: is missing; a service account needs it"),
             (ACCOUNT | {"service_account_secret": ...}, "service_account_secret: is missing; a s"),
             (ACCOUNT | {"service_account_username": ""}, "service_account_username: is missing"),
-            (ACCOUNT | {"service_account_username": 7}, "service_account_username: is no text"),
-            ({"project_secret": [SECRET]}, "project_secret: is no text; give it in quotes"),
+            (ACCOUNT | {"service_account_username": 7}, "service_account_username: is not text"),
+            ({"project_secret": [SECRET]}, "project_secret: is not text; give it in quotes"),
         ],
     )
     def test_credentials(self, given: dict[str, Any], expected: str) -> None:
@@ -373,7 +386,7 @@ class TestProblems:
     def test_half_an_account_in_the_sandbox(self) -> None:
         config = {"start_date": "2025-01-01", "region": "sandbox", "service_account_username": "x"}
         assert problems(config) == [
-            "service_account_secret: is missing; a service account has both"
+            "service_account_secret: is missing; a service account has a username and a secret"
         ]
 
     @pytest.mark.parametrize(
@@ -382,7 +395,7 @@ class TestProblems:
     def test_spool_dir(self, tmp_path: Path, name: str, reason: str) -> None:
         (tmp_path / "file").touch()
         assert problems(spool_dir=str(tmp_path / name)) == [
-            f"spool_dir: '{tmp_path / name}' can't be written ({reason}); give a folder that can"
+            f"spool_dir: '{tmp_path / name}' can't be written to ({reason}); give a writable folder"
         ]
         assert read(spool_dir=str(tmp_path)).spool_dir == tmp_path
         assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -392,8 +405,8 @@ class TestProblems:
         monkeypatch.setattr(tempfile, "tempdir", None)
         monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/dev/null/nowhere"])
         assert problems() == [
-            "spool_dir: is not set, and the system has no folder for temporary files that can "
-            "be written; give a folder that can",
+            "spool_dir: is not set, and the system has no writable folder for temporary files; "
+            "give a writable folder",
         ]
 
     @pytest.mark.parametrize(

@@ -373,13 +373,17 @@ REAL: Final[list[tuple[str, dict[str, str], str]]] = [
     ("--config ENV", {f"{PREFIX}BATCH_CONFIG": "{}"}, "batch_config: BATCH messages are not"),
     ("--config ENV", {f"{PREFIX}PARALLEL": "perhaps"}, "parallel: 'perhaps' is neither true nor"),
     ("--config tap.json --catalog list.json", {}, "catalog: list.json holds a list, not an object"),
-    ("--config tap.json --catalog other.json", {}, "catalog: it has no stream 'events' but users"),
+    (
+        "--config tap.json --catalog other.json",
+        {},
+        "catalog: it has no stream 'events', only users",
+    ),
     ("--config list.json", {}, "config: list.json holds a list, not an object"),
     ("--config deep.json", {}, "config: deep.json is nested too deeply; give a flatter one"),
     ("--status --state - <&-", {}, "state: standard input is closed; give it a file"),
     ("--config - <&-", {}, "config: standard input is closed; give it a file"),
     ("--status --state state.json >&-", {}, "standard output is closed"),
-    ("--config tap.json --replay $'\\xff'", {}, "replay: holds a lone surrogate"),
+    ("--config tap.json --replay $'\\xff'", {}, "replay: contains a lone surrogate"),
 ]
 
 

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 from click.testing import CliRunner
+from singer_sdk.exceptions import ConfigValidationError
 from singer_sdk.testing import SuiteConfig, get_tap_test_class
 
 from tap_mixpanel_parallel import TapMixpanelParallel
+from tap_mixpanel_parallel.exceptions import SettingsError
 from tap_mixpanel_parallel.settings.schema import CONFIG_SCHEMA
 from tests.support.reference import ROOT, run
 
@@ -26,12 +28,7 @@ if TYPE_CHECKING:
     from click.testing import Result
 
 SANDBOX: dict[str, Any] = {"region": "sandbox", "start_date": "P3D"}
-SETTINGS: dict[str, Any] = {
-    name: setting
-    for name, setting in CONFIG_SCHEMA["properties"].items()
-    if name not in {"stream_maps", "stream_map_config", "faker_config"}
-    and not name.startswith("flattening_")
-}
+SETTINGS: dict[str, Any] = CONFIG_SCHEMA["properties"]
 
 TestSdkSuite = get_tap_test_class(
     TapMixpanelParallel, config=SANDBOX, suite_config=SuiteConfig(max_records_limit=1)
@@ -50,11 +47,36 @@ def test_discovery_needs_no_settings() -> None:
     assert stream["replication_key"] == "time"
 
 
+def test_from_python_settings_are_refused_as_the_sdk_refuses_them() -> None:
+    config = {"region": "sandbox", "start_date": "soon", "workers": 0, "flattening_separator": 1}
+
+    with pytest.raises(ConfigValidationError) as caught:
+        TapMixpanelParallel(config=config | {"batch_config": {"x": 1}})
+
+    names = ["start_date", "workers", "flattening_separator", "batch_config"]
+    assert sorted({text.partition(":")[0] for text in caught.value.errors}) == sorted(names)
+
+
+def test_a_tap_without_validation_names_each_problem_as_it_is_used() -> None:
+    tap = TapMixpanelParallel(
+        config={"region": "sandbox", "start_date": "soon", "workers": 0}, validate_config=False
+    )
+
+    with pytest.raises(SettingsError) as caught:
+        tap.run_sync()
+
+    assert [text.partition(":")[0] for text in caught.value.problems] == ["workers", "start_date"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "options", "problem"),
     [
-        ('{"region": "sandbox", "start_date": "soon"}', "", "start_date: 'soon' is no date"),
+        (
+            '{"region": "sandbox", "start_date": "soon"}',
+            "",
+            "start_date: 'soon' is not a valid date",
+        ),
         ('{"start_date": "2025-01-01"}', "", "service_account_username"),
         ('{"region": "sandbox", "start_date": "P3D"}', "--workers 101", "workers: 101"),
         ('{"region": "sandbox", "start_date": "P3D"}', "--state none.json", "can't be read"),

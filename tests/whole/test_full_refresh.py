@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from meltano.core.utils import merge
 
+from tap_mixpanel_parallel.plan.bookmark import to_bookmark
 from tap_mixpanel_parallel.plan.state import ExportState, FailedWindow
 from tap_mixpanel_parallel.sandbox import Project, Sandbox
 from tap_mixpanel_parallel.settings.settings import Settings
@@ -56,7 +57,7 @@ def state_of(settings: dict[str, Any], steps: list[tuple[bool, Window]], today: 
             state = state.finish(days, today=today, lookback_days=5)
         else:
             state = state.fail(FailedWindow(days, 1, "HTTP 500", ""))
-    return {"bookmarks": {"events": state.to_bookmark()}}
+    return {"bookmarks": {"events": to_bookmark(state)}}
 
 
 @given(SELECTIONS, SELECTIONS, STEPS, STEPS, DAYS)

@@ -1,0 +1,218 @@
+"""A state to and from a Singer bookmark. Pure.
+
+The bookmark of the stream `events`:
+
+    {"replication_key": "time",
+     "loaded": [["2025-01-01", "2025-02-04"], ["2025-02-12", "2025-03-30"]],
+     "partitions": [{"context": {"from_date": "2025-02-05", "to_date": "2025-02-11"},
+                     "status": "failed", "attempts": 5, "error": "HTTP 500 …",
+                     "failed_at": "2025-04-01T02:03:04Z"}],
+     "unsettled": [["2025-03-27", "2025-03-30", "2025-04-01"]],
+     "selection": {"region": null, "project_id": "1234", "events": ["Sign Up"],
+                   "where": null, "project_timezone": null}}
+
+`loaded` and `unsettled` decide what is left to do. A day is settled once it was read at
+least `lookback_days` after its end. `unsettled` holds the loaded days that are not settled,
+with the day on which they were last read. `partitions` are the windows that failed, for
+people. `selection` holds the settings that decide which events a day has.
+
+Meltano merges a new state into the saved one, key by key. So every key is written each
+time, and a setting that is not set is null: a missing key would keep its old value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, timedelta
+from typing import Any, Final
+
+from tap_mixpanel_parallel.exceptions import StateError
+from tap_mixpanel_parallel.plan.state import ExportState, FailedWindow, Reading, without
+from tap_mixpanel_parallel.plan.windows import EARLIEST_DAY, Window, merge
+
+_REMEDY: Final = (
+    "Use the state that belongs to this configuration, another state id, or none at all "
+    "(`meltano run --full-refresh`, or no --state), which reads every day again."
+)
+
+
+def to_bookmark(state: ExportState) -> dict[str, Any]:
+    """The Singer bookmark of a state."""
+    return {
+        "replication_key": "time",
+        "loaded": [[str(part.first), str(part.last)] for part in state.loaded],
+        "partitions": [
+            {
+                "context": failure.window.to_json(),
+                "status": "failed",
+                "attempts": failure.attempts,
+                "error": failure.error,
+                "failed_at": failure.failed_at,
+            }
+            for failure in state.failed
+        ],
+        "unsettled": [
+            [str(reading.window.first), str(reading.window.last), str(reading.read_on)]
+            for reading in state.unsettled
+        ],
+        "selection": None if state.selection is None else dict(state.selection),
+    }
+
+
+def from_bookmark(bookmark: object) -> ExportState:
+    """The state in a Singer bookmark.
+
+    Raises:
+        StateError: If it has another shape, or is not valid.
+    """
+    if bookmark is None or bookmark == {}:
+        return ExportState()
+    if not isinstance(bookmark, Mapping):
+        raise _invalid(f"the bookmark of 'events' is {bookmark!r}, not an object")
+    if "loaded" not in bookmark:
+        raise _invalid(
+            "the bookmark of 'events' has no 'loaded', so it belongs to another tap or version: "
+            f"it has {_names(bookmark)}"
+        )
+    selection = bookmark.get("selection")
+    if selection is not None and not isinstance(selection, Mapping):
+        raise _invalid(f"'selection' is {selection!r}, not an object")
+    loaded = merge(_read_range(item) for item in _items(bookmark, "loaded"))
+    return ExportState(
+        loaded=loaded,
+        failed=_read_failures(_items(bookmark, "partitions")),
+        unsettled=_read_readings(bookmark, loaded),
+        selection=selection,
+    )
+
+
+def read_state(content: object, stream: str) -> ExportState:
+    """A stream's state, from a Singer state, or from what `meltano state get` prints.
+
+    Raises:
+        StateError: If it has another shape, is not valid, or belongs to another tap.
+    """
+    if isinstance(content, Mapping) and "singer_state" in content:
+        content = content["singer_state"]
+    if not isinstance(content, Mapping):
+        raise _invalid(f"it is {content!r}, not an object")
+    bookmarks = content.get("bookmarks", {})
+    if not isinstance(bookmarks, Mapping):
+        raise _invalid(f"'bookmarks' is {bookmarks!r}, not an object")
+    if content and "bookmarks" not in content:
+        raise _invalid(f"it has no 'bookmarks', only {_names(content)}")
+    if bookmarks and stream not in bookmarks:
+        raise _invalid(
+            f"it has no stream {stream!r}, only {_names(bookmarks)}, so it belongs to another tap"
+        )
+    return from_bookmark(bookmarks.get(stream))
+
+
+def check_fits(state: ExportState, *, selection: Mapping[str, Any], today: date) -> None:
+    """Refuse a state whose loaded days do not hold what this run would load.
+
+    Args:
+        state: The saved state.
+        selection: This run's settings that decide which events a day has.
+        today: The project's current day.
+
+    Raises:
+        StateError: If the days were loaded with other settings, or are in the future.
+    """
+    if not state.loaded:
+        return
+    if state.loaded[-1].last >= today:
+        raise _invalid(
+            f"it says that {state.loaded[-1].last} is loaded, but today is {today} in the project"
+        )
+    if state.selection is None:
+        return
+    for name in dict.fromkeys([*state.selection, *selection]):
+        saved, current = state.selection.get(name), selection.get(name)
+        known = name != "project_id" or (saved is not None and current is not None)
+        if known and saved != current:
+            raise _invalid(
+                f"its days were loaded with {name} {_shown(name, saved)}, but {name} is now "
+                f"{_shown(name, current)}, so they are not loaded for this configuration"
+            )
+
+
+def _shown(name: str, value: object) -> str:
+    """A value of the selection, in which a default is null."""
+    if value is not None:
+        return repr(value)
+    return "a real one" if name == "region" else "not set"
+
+
+def _names(content: Mapping[Any, Any]) -> str:
+    return ", ".join(sorted(map(str, content)))
+
+
+def _invalid(problem: str) -> StateError:
+    return StateError(f"state: {problem}. {_REMEDY}")
+
+
+def _items(bookmark: Mapping[Any, Any], key: str) -> list[Any]:
+    items = bookmark.get(key, [])
+    if not isinstance(items, list):
+        raise _invalid(f"'{key}' is {items!r}, not a list")
+    return items
+
+
+def _read_day(value: object) -> date:
+    try:
+        day = date.fromisoformat(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise _invalid(f"{value!r} is not a valid date (yyyy-mm-dd)") from None
+    if not EARLIEST_DAY <= day < date.max:
+        raise _invalid(f"{value!r} is not between {EARLIEST_DAY} and the end of the calendar")
+    return day
+
+
+def _read_range(item: object) -> Window:
+    if not isinstance(item, (list, tuple)) or len(item) != 2:  # noqa: PLR2004
+        raise _invalid(f"{item!r} is not a range of days [first, last]")
+    first, last = map(_read_day, item)
+    if last < first:
+        raise _invalid(f"the range {first}..{last} ends before it starts")
+    return Window(first, last)
+
+
+def _read_readings(bookmark: Mapping[Any, Any], loaded: tuple[Window, ...]) -> tuple[Reading, ...]:
+    """The days on which the unsettled days were last read."""
+    if "unsettled" not in bookmark and loaded:
+        # A state of an early version: its days were all read by `refreshed_on`, or else the
+        # last of them was read on the day after it at the earliest.
+        next_day = loaded[-1].last + timedelta(days=1)
+        last = _read_day(bookmark.get("refreshed_on") or str(next_day))
+        return tuple(Reading(window, last) for window in loaded)
+    readings: tuple[Reading, ...] = ()
+    for item in _items(bookmark, "unsettled"):
+        if not isinstance(item, (list, tuple)) or len(item) != 3:  # noqa: PLR2004
+            raise _invalid(
+                f"{item!r} is not a range of days and the day on which they were read "
+                "[first, last, read_on]"
+            )
+        reading = Reading(_read_range(item[:2]), _read_day(item[2]))
+        readings = (*without(readings, reading.window), reading)
+    return tuple(sorted(readings, key=lambda reading: reading.window))
+
+
+def _read_failures(items: list[Any]) -> tuple[FailedWindow, ...]:
+    failures: tuple[FailedWindow, ...] = ()
+    for item in items:
+        try:
+            context = item["context"]
+            failure = FailedWindow(
+                window=_read_range([context["from_date"], context["to_date"]]),
+                attempts=int(item.get("attempts", 0)),
+                error=str(item.get("error", "")),
+                failed_at=str(item.get("failed_at", "")),
+            )
+            status = item["status"]
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            raise _invalid(f"{item!r} is not a failed window") from None
+        if status != "failed":
+            raise _invalid(f"a partition's status is {status!r}, not 'failed'")
+        failures = (*without(failures, failure.window), failure)
+    return tuple(sorted(failures, key=lambda failure: failure.window))
