@@ -20,6 +20,7 @@ from singer_sdk.testing import SuiteConfig, get_tap_test_class
 from tap_mixpanel_parallel import TapMixpanelParallel
 from tap_mixpanel_parallel.exceptions import SettingsError
 from tap_mixpanel_parallel.settings.schema import CONFIG_SCHEMA
+from tests.support.recipes import section
 from tests.support.reference import ROOT, run
 
 if TYPE_CHECKING:
@@ -124,19 +125,18 @@ def test_meltano_knows_every_setting() -> None:
         assert declared[name]["description"] == setting["description"], name
 
 
-def test_the_readme_lists_every_dependency() -> None:
+def test_the_architecture_lists_every_dependency() -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     names = [re.split("[^a-z0-9-]", requirement)[0] for requirement in declared]
-    readme = (ROOT / "README.md").read_text().split("| package | for |")[1]
+    listed = (ROOT / "docs/architecture.md").read_text().split("| package | for |")[1]
 
-    assert sorted(re.findall(r"\[([a-z0-9-]+)\]\(https://pypi.org/", readme)) == sorted(names)
+    assert sorted(re.findall(r"\[([a-z0-9-]+)\]\(https://pypi.org/", listed)) == sorted(names)
     assert [r for r in declared if not re.search("(~=|>=)", r)] == [], "each has a bound"
 
 
 @pytest.mark.slow
 def test_the_readme_s_python_example_runs(tmp_path: Path) -> None:
-    code = (ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
-    (tmp_path / "example.py").write_text(code)
+    (tmp_path / "example.py").write_text(section("From Python", "python"))
 
     done = run("python", "example.py", cwd=tmp_path)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import subprocess
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +15,7 @@ from tests.failures.test_poison import body
 from tests.support.expected import assert_same, expected, loaded
 from tests.support.harness import AS_OF, PATIENCE, Body, Lab, environment
 from tests.support.loaders import program
+from tests.support.recipes import recipe
 from tests.support.reference import ROOT, run
 
 if TYPE_CHECKING:
@@ -30,13 +30,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 PAGE: Final = (ROOT / "docs" / "loaders.md").read_text()
 DAY: Final = "2025-01-06"
 NOON: Final = 1736164800000
-
-
-def recipe(name: str) -> str:
-    """The code of a recipe."""
-    code = re.search(rf"<!-- recipe: {name} -->\n```\w+\n(.*?)```", PAGE, re.DOTALL)
-    assert code, f"the page has no recipe {name!r}"
-    return code[1]
 
 
 def event(insert_id: str, more: str = "", processed_ms: int = NOON) -> bytes:

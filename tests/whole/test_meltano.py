@@ -10,7 +10,8 @@ import duckdb
 import pytest
 
 from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox, Shaping
-from tests.support.reference import ROOT, assert_same, lines_of, rows_of, run, table
+from tests.support.recipes import section
+from tests.support.reference import assert_same, lines_of, rows_of, run, table
 
 if TYPE_CHECKING:
     import subprocess
@@ -157,7 +158,7 @@ def test_shell_pipe(tmp_path: Path, sandbox: Sandbox) -> None:
     assert saved["loaded"] == [[str(FIRST), str(LAST)]]
     assert "nothing to fetch" in done.stderr
 
-    sql = (ROOT / "README.md").read_text().split("```sql\n")[1].split("```")[0]
+    sql = section("The key", "sql")
     with duckdb.connect(str(tmp_path / "warehouse.duckdb"), read_only=True) as database:
         ((events, recomputed),) = database.execute(sql).fetchall()
     assert events == recomputed > 0

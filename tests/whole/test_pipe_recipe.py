@@ -1,4 +1,4 @@
-"""The README's script for a pipe, with each of its steps failing: no good state is lost."""
+"""The script for a pipe, with each of its steps failing: no good state is lost."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from tap_mixpanel_parallel.sandbox import Fault, Status
+from tests.support.recipes import recipe, section
 from tests.support.reference import BIN, assert_same, lines_of, rows_of, run, table
-from tests.whole.test_recipes import AS_OF, MAIN, recipe, sandbox_of, section
+from tests.whole.test_recipes import AS_OF, MAIN, sandbox_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

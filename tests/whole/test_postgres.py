@@ -19,7 +19,8 @@ from tests.support import postgres
 from tests.support.expected import Row, Table, assert_same, expected
 from tests.support.harness import AS_OF, PATIENCE, Body, Lab, environment, last_state, lines_of
 from tests.support.loaders import program
-from tests.whole.test_loaders import PAGE, recipe
+from tests.support.recipes import recipe
+from tests.whole.test_loaders import PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -1,11 +1,10 @@
-"""The README's first steps and recipes, run as they are written."""
+"""The first steps and the recipes of the documents, run as they are written."""
 
 from __future__ import annotations
 
 import json
 import re
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -13,37 +12,21 @@ import pytest
 
 from tap_mixpanel_parallel.plan.windows import Window, merge
 from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox, Shaping
+from tests.support.recipes import recipe, section
 from tests.support.reference import BIN, ROOT, Row, assert_same, lines_of, rows_of, run, table
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tap_mixpanel_parallel.sandbox import ExportRequest
 
 pytestmark = pytest.mark.slow
 
-README = (ROOT / "README.md").read_text()
 AS_OF = datetime(2025, 3, 1, tzinfo=UTC)
 FIRST, LAST = date(2025, 1, 1), date(2025, 1, 14)
 MAIN = Project(seed=21, events_per_day=30)
-
-
-def recipe(name: str) -> str:
-    """The code of a recipe."""
-    code = re.search(rf"<!-- recipe: {name} -->\n```\w+\n(.*?)```", README, re.DOTALL)
-    assert code, f"the README has no recipe {name!r}"
-    return code[1]
-
-
-def section(title: str, language: str = r"\w+", number: int = 0) -> str:
-    """A code of a section; the first."""
-    _, found, rest = README.partition(f"# {title}\n")
-    assert found, f"the README has no section {title!r}"
-    code = re.findall(
-        rf"```{language}\n(.*?)```", re.split("^#+ ", rest, flags=re.MULTILINE)[0], re.DOTALL
-    )
-    return str(code[number])
 
 
 def sandbox_of(project: Project, project_id: str) -> Sandbox:
@@ -80,12 +63,6 @@ class Warehouse(NamedTuple):
         done = run("bash", "-ec", code, cwd=self.folder, settings=variables)
         assert done.returncode == 0, done.stderr
         return done.stdout
-
-
-def test_every_recipe_is_run_here() -> None:
-    named = re.findall(r"<!-- recipe: (.*?) -->", README)
-    used = re.findall(r'recipe\("(.*?)"\)', Path(__file__).read_text())
-    assert sorted(named) == sorted(set(used))
 
 
 @pytest.fixture(scope="module")
@@ -274,7 +251,8 @@ def test_a_shell_pipe_that_fails_at_first(tmp_path: Path) -> None:
 
 def test_a_back_fill_within_the_hourly_limit(tmp_path: Path) -> None:
     claim = re.search(
-        r"With `window_days: (\d+)` and ten workers, ([\d,]+) days are (\d+) requests", README
+        r"With `window_days: (\d+)` and ten workers, ([\d,]+) days are (\d+) requests",
+        (ROOT / "docs/recipes.md").read_text(),
     )
     assert claim
     window_days, days, requests = (int(number.replace(",", "")) for number in claim.groups())

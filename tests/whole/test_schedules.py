@@ -16,7 +16,8 @@ import pytest
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox
 from tests.support.gate import PATIENCE, Gate
-from tests.support.reference import ROOT, assert_same, environment, lines_of, rows_of, run, table
+from tests.support.recipes import section
+from tests.support.reference import assert_same, environment, lines_of, rows_of, run, table
 from tests.whole.test_meltano import tap_environment
 
 if TYPE_CHECKING:
@@ -33,9 +34,8 @@ JOB = "meltano --environment=prod run mixpanel-to-duckdb"
 
 
 def _code() -> list[str]:
-    """The commands of the README's section on schedules."""
-    section = (ROOT / "README.md").read_text().split("### On a schedule\n")[1]
-    lines = section.split("```bash\n")[1].split("```")[0].splitlines()
+    """The commands of the page on schedules."""
+    lines = section("On a schedule").splitlines()
     return [line.partition("#")[0].strip() for line in lines]
 
 

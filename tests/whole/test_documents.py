@@ -1,0 +1,88 @@
+"""What the documents refer to is there."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from itertools import pairwise
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from markdown_it import MarkdownIt
+
+from tests.support.reference import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from markdown_it.token import Token
+
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+MARKDOWN = MarkdownIt().enable("table")
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors that GitHub gives to a page's headings."""
+    tokens = MARKDOWN.parse(path.read_text())
+    seen: Counter[str] = Counter()
+    found = set()
+    for before, token in pairwise(tokens):
+        if before.type == "heading_open":
+            title = "".join(part.content for part in token.children or ())
+            anchor = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+            found.add(f"{anchor}-{seen[anchor]}" if seen[anchor] else anchor)
+            seen[anchor] += 1
+    return found
+
+
+def links(tokens: list[Token]) -> Iterator[str]:
+    """Where a page's links lead, and its images."""
+    for token in tokens:
+        for name in ("href", "src"):
+            if name in token.attrs:
+                yield str(token.attrs[name])
+        yield from links(token.children or [])
+
+
+def broken_links(path: Path) -> list[str]:
+    """The relative links of a page that lead nowhere."""
+    broken = []
+    for link in links(MARKDOWN.parse(path.read_text())):
+        url = urlsplit(link)
+        if url.scheme or url.netloc:
+            continue
+        target = path.parent / unquote(url.path) if url.path else path
+        if not target.exists() or (url.fragment and url.fragment not in anchors(target)):
+            broken.append(link)
+    return broken
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_leads_somewhere(path: Path) -> None:
+    assert broken_links(path) == []
+
+
+def test_a_link_that_leads_nowhere_is_found(tmp_path: Path) -> None:
+    there, page = tmp_path / "there.md", tmp_path / "page.md"
+    there.write_text("# A `b`, c's (d)\n\n## Twice\n\n## Twice\n\n```\n# code\n```\n")
+    page.write_text(
+        "[a](there.md#a-b-cs-d) [b](there.md#twice-1) [c](#own) [d](https://a.example/none)"
+        " `[e](f)`\n\n# Own\n\n[g](none.md) ![h](none.png) [i](there.md#code) [j](#none) [k][l]\n\n"
+        "| table |\n|---|\n| [m](there.md#twice-2) |\n\n[l]: there.md#none\n"
+    )
+
+    assert broken_links(page) == [
+        *("none.md", "none.png", "there.md#code", "#none", "there.md#none", "there.md#twice-2")
+    ]
+
+
+def test_every_recipe_is_run() -> None:
+    named = [n for path in PAGES for n in re.findall("<!-- recipe: (.*?) -->", path.read_text())]
+    used = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r'\brecipe(?:\("|: )(.*?)(?:"\)| -->)', path.read_text())
+    }
+    assert set(named) <= used
