@@ -30,7 +30,7 @@ examples:
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until SIGINT or SIGTERM."""
-    parser = _parser()
+    parser = command_line()
     options = parser.parse_args(arguments)
     if options.verbose:
         logging.basicConfig(level=logging.DEBUG, format="%(asctime)s %(message)s")
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         sandbox = _sandbox(options).start()
     except OSError as error:
-        parser.error(f"--port {options.port}: {error.strerror}; --port 0 picks a free one")
+        parser.error(f"--port {options.port}: {error.strerror}; --port 0 selects a free one")
     except (ValueError, KeyError, OverflowError) as error:
         parser.error(str(error))
     with sandbox:
@@ -56,7 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """Declare the options of the program."""
     project, limits, shaping = Project(), Limits(), Shaping()
     parser = argparse.ArgumentParser(
         prog="python -m tap_mixpanel_parallel.sandbox",

@@ -154,8 +154,8 @@ class FaultPlan:
         count.asked += 1
         if asked < fault.after or (fault.times is not None and count.happened >= fault.times):
             return False
-        dice = random.Random(f"{fault.seed}:{scope}:{asked}")
-        if dice.random() >= fault.probability:
+        chance = random.Random(f"{fault.seed}:{scope}:{asked}")
+        if chance.random() >= fault.probability:
             return False
         count.happened += 1
         return True
