@@ -168,6 +168,12 @@ class TestRefusals:
             ({"limit": "0"}, "limit must be a number from 1 to 100000"),
             ({"limit": "100001"}, "limit must be a number from 1 to 100000"),
             ({"limit": "some"}, "limit must be a number from 1 to 100000"),
+            ({"limit": "9" * 4400}, "limit must be a number from 1 to 100000"),
+            ({"event": "[" * 9000}, "event must be a JSON array of event names"),
+            (
+                {"where": "(" * 9000},
+                "Invalid where expression: it is nested more than 40 levels deep",
+            ),
         ],
     )
     def test_parameters(
