@@ -1,11 +1,11 @@
-"""A local Mixpanel: its raw export API over a deterministic synthetic project.
+"""A local Mixpanel: the raw export API over a deterministic synthetic project.
 
-For tests, benchmarks and first steps without an account. In Python:
+It is for tests, benchmarks and first steps without an account. In Python:
 
     with Sandbox(Project(seed=7)) as sandbox:
         requests.get(f"{sandbox.url}/export", auth=sandbox.auth, params=...)
 
-and in a shell: `python -m tap_mixpanel_parallel.sandbox --help`.
+In a shell: `python -m tap_mixpanel_parallel.sandbox --help`.
 """
 
 from tap_mixpanel_parallel.sandbox.effects import (

@@ -17,11 +17,11 @@ examples:
   # A server to point a tap at: api_url http://127.0.0.1:8974/api/2.0
   python -m tap_mixpanel_parallel.sandbox
 
-  # As far away as a real one, with 20,000 events a day
+  # Slow, as over the internet, with 20,000 events a day
   python -m tap_mixpanel_parallel.sandbox --events-per-day 20000 \\
       --first-byte-seconds 1.5 --bytes-per-second 2000000
 
-  # Every window's first try is cut in the middle, and one request in ten fails
+  # The first request for each window is cut in the middle, and one other in ten fails
   python -m tap_mixpanel_parallel.sandbox --fault cut,times=1,each_range \\
       --fault status=500,probability=0.1
 
@@ -29,8 +29,8 @@ examples:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until interrupted."""
-    parser = _parser()
+    """Serve until SIGINT or SIGTERM."""
+    parser = command_line()
     options = parser.parse_args(arguments)
     if options.verbose:
         logging.basicConfig(level=logging.DEBUG, format="%(asctime)s %(message)s")
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         sandbox = _sandbox(options).start()
     except OSError as error:
-        parser.error(f"--port {options.port}: {error.strerror}; --port 0 picks a free one")
+        parser.error(f"--port {options.port}: {error.strerror}; --port 0 selects a free one")
     except (ValueError, KeyError, OverflowError) as error:
         parser.error(str(error))
     with sandbox:
@@ -56,65 +56,111 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """Declare the options of the program."""
     project, limits, shaping = Project(), Limits(), Shaping()
     parser = argparse.ArgumentParser(
         prog="python -m tap_mixpanel_parallel.sandbox",
-        description="A local server that behaves as Mixpanel's raw export API does, over a"
-        " deterministic synthetic project. It prints what to connect with, and serves until"
+        description="A local server that behaves like Mixpanel's raw export API. Its project is"
+        " synthetic and deterministic. It prints the URL and the credentials, and serves until"
         " Ctrl-C.",
         epilog=_EXAMPLES + "faults, for --fault:\n" + _fault_help(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--port", type=int, default=8974, help="0 picks a free one (default: %(default)s)")
-    add("--port-file", type=Path, metavar="PATH", help="write the port into this file")
+    add(
+        "--port",
+        type=int,
+        default=8974,
+        help="the port to listen on; 0 selects a free one (default: %(default)s)",
+    )
+    add("--port-file", type=Path, metavar="PATH", help="write the port to this file")
     add("--verbose", action="store_true", help="log each request to stderr")
 
     add = parser.add_argument_group("the project").add_argument
-    add("--seed", type=int, default=project.seed, help="another seed, another project")
+    add(
+        "--seed",
+        type=int,
+        default=project.seed,
+        help="each seed gives another project (default: %(default)s)",
+    )
     add(
         "--events-per-day",
         type=int,
         default=project.events_per_day,
         metavar="N",
-        help="on average; weekends have fewer (default: %(default)s)",
+        help="the average number; weekends have fewer (default: %(default)s)",
     )
     add(
         "--timezone",
         default=project.timezone,
         metavar="ZONE",
-        help="days are cut there and times are local, as for projects created before 2023",
+        help="the project's time zone: days begin at its midnight and times are local, as in"
+        " projects created before 2023 (default: %(default)s)",
     )
-    add("--poison", action="store_true", help="add legal events that break software")
+    add("--poison", action="store_true", help="add valid events that often break software")
     add(
         "--as-of",
         type=_moment,
         metavar="ISO",
-        help="the time it is: 2025-06-01T12:00, UTC unless it says otherwise"
-        " (default: always the end of the current day)",
+        help="the current time for the sandbox, such as 2025-06-01T12:00 (UTC if it has no offset;"
+        " default: the end of the current day)",
     )
 
     add = parser.add_argument_group("speed").add_argument
-    add("--first-byte-seconds", type=float, default=shaping.first_byte_seconds, metavar="S")
+    add(
+        "--first-byte-seconds",
+        type=float,
+        default=shaping.first_byte_seconds,
+        metavar="S",
+        help="the delay before each answer (default: %(default)s)",
+    )
     add(
         "--first-byte-seconds-per-day",
         type=float,
         default=shaping.first_byte_seconds_per_day,
         metavar="S",
-        help="further seconds for each day of the requested range",
+        help="the delay added for each day of the range (default: %(default)s)",
     )
-    add("--bytes-per-second", type=int, metavar="N", help="of body, for each connection")
-    add("--cache-bodies", action="store_true", help="serve a body again from memory")
+    add(
+        "--bytes-per-second",
+        type=int,
+        metavar="N",
+        help="the most bytes of body on each connection (default: no limit)",
+    )
+    add("--cache-bodies", action="store_true", help="keep bodies in memory and serve them again")
 
     add = parser.add_argument_group("limits").add_argument
-    add("--per-hour", type=int, default=limits.per_hour, metavar="N", help="(%(default)s)")
-    add("--per-second", type=int, default=limits.per_second, metavar="N", help="(%(default)s)")
-    add("--concurrent", type=int, default=limits.concurrent, metavar="N", help="(%(default)s)")
-    add("--retry-after", action="store_true", help="send Retry-After with a 429")
-    add("--no-limits", action="store_true", help="let everything in")
+    limited = "requests %s (default: %%(default)s)"
+    add(
+        "--per-hour",
+        type=int,
+        default=limits.per_hour,
+        metavar="N",
+        help=limited % "in any hour",
+    )
+    add(
+        "--per-second",
+        type=int,
+        default=limits.per_second,
+        metavar="N",
+        help=limited % "in any second",
+    )
+    add(
+        "--concurrent",
+        type=int,
+        default=limits.concurrent,
+        metavar="N",
+        help=limited % "at the same time",
+    )
+    add("--retry-after", action="store_true", help="send the header Retry-After with each 429")
+    add("--no-limits", action="store_true", help="accept any number of requests")
     parser.add_argument(
-        "--fault", type=_fault, action="append", default=[], help="may be repeated; see below"
+        "--fault",
+        type=_fault,
+        action="append",
+        default=[],
+        help="a fault to play; can be repeated; see below",
     )
     return parser
 
@@ -135,15 +181,16 @@ def _moment(text: str) -> datetime:
 
 
 def _fault_help() -> str:
-    """Give the description that the faults' module begins with."""
+    """Give the description at the start of the module `faults`."""
     return (faults.__doc__ or "").partition("\n\n")[2]
 
 
 def _sandbox(options: argparse.Namespace) -> Sandbox:
-    """Make the sandbox that the options ask for.
+    """Make the sandbox that the options describe.
 
     Raises:
-        ValueError: Their values make no sense.
+        ValueError: A value is not valid.
+        KeyError: The time zone does not exist.
     """
     project = Project(
         seed=options.seed,

@@ -1,4 +1,4 @@
-"""Answers that are no export: what the sandbox says when it refuses."""
+"""Answers other than an export, such as a refusal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ JSON = "application/json"
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole HTTP response with a known length."""
+    """A complete HTTP response of known length."""
 
     status: int
     body: bytes = b""
@@ -20,14 +20,14 @@ class Answer:
 
     @classmethod
     def error(cls, status: int, message: str, *headers: tuple[str, str]) -> Answer:
-        """Say what is wrong as Mixpanel does."""
+        """Make an error answer in Mixpanel's form."""
         return cls(status, json.dumps({"error": message}).encode(), headers=headers)
 
 
 class RefusedError(Exception):
-    """The sandbox does not export, and answers why."""
+    """The sandbox refuses a request; `answer` says why."""
 
     def __init__(self, status: int, message: str, *headers: tuple[str, str]) -> None:
-        """Refuse with a status and a message, and further headers."""
+        """Refuse with a status, a message and any headers."""
         super().__init__(f"{status} {message}")
         self.answer = Answer.error(status, message, *headers)

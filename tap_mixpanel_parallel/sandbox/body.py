@@ -1,4 +1,4 @@
-"""An export's body: from lines to the bytes on the wire, in bounded memory."""
+"""The body of an export: lines turned into the bytes to send, in bounded memory."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
 
-    from tap_mixpanel_parallel.sandbox.effects import Effect, Step
+    from tap_mixpanel_parallel.sandbox.effects import Effect
     from tap_mixpanel_parallel.sandbox.export import Sendable
+    from tap_mixpanel_parallel.sandbox.steps import Step
 
 _BLOCK = 256 * 1024
 _SMALL = 1400  # smaller bodies are not compressed (Mixpanel's OpenAPI text)
@@ -18,18 +19,18 @@ _GZIP_FORMAT = 31
 
 
 class Body:
-    """The body of one answer, shaped by a fault's effect."""
+    """The body of one answer, changed by the effect of a fault."""
 
     def __init__(
         self, lines: Callable[[], Iterator[bytes]], effect: Effect, *, gzip_accepted: bool
     ) -> None:
-        """Make the body of the lines.
+        """Make a body from lines.
 
         Args:
-            lines: Gives the event lines afresh, without line ends, each time it is called: some
-                faults have to measure the body before they spoil it.
-            effect: What is done to it.
-            gzip_accepted: The client can read gzip.
+            lines: Gives the event lines, without line ends. It is called more than once: some
+                faults measure the body before they change it.
+            effect: How the body is changed.
+            gzip_accepted: Whether the client accepts gzip.
         """
         self._lines = lines
         self._effect = effect
@@ -37,7 +38,7 @@ class Body:
         self.gzip = gzip_accepted and effect.gzip and self._is_large()
 
     def steps(self) -> Iterator[Step]:
-        """Give what the server has to do: bytes to send, and what a fault does in between."""
+        """Give the steps in which the server sends the body."""
         return self._effect.wire(self._encoded)
 
     def _encoded(self) -> Iterator[bytes]:
@@ -63,7 +64,7 @@ class Body:
 
 
 def compressed(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Give the blocks as one gzip member, always the same bytes for the same blocks."""
+    """Give the blocks as one gzip member; the same blocks always give the same bytes."""
     compressor = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP_FORMAT)
     for block in blocks:
         if piece := compressor.compress(block):
@@ -87,19 +88,19 @@ def _blocks(lines: Iterator[bytes]) -> Iterator[bytes]:
 
 
 class Cache:
-    """Keeps finished bodies, whole, to serve them again at no cost. Threads share it."""
+    """Keeps complete bodies in memory to serve them again quickly. Threads share it."""
 
     def __init__(self) -> None:
-        """Begin empty."""
+        """Start empty."""
         self._stored: dict[Hashable, _Stored] = {}
 
     def body(self, key: Hashable, body: Body) -> Sendable:
-        """Give the stored body, or one that is stored when it is finished."""
+        """Give the stored body, or a body that is stored when it has been sent."""
         return self._stored.get(key) or _Recording(body, key, self._stored)
 
 
 class _Stored:
-    """A finished body."""
+    """A stored body."""
 
     def __init__(self, body: Body, pieces: list[bytes]) -> None:
         self.gzip = body.gzip
@@ -111,7 +112,7 @@ class _Stored:
 
 
 class _Recording:
-    """A body that is stored once it has been sent."""
+    """A body that is stored when it has been sent."""
 
     def __init__(self, body: Body, key: Hashable, stored: dict[Hashable, _Stored]) -> None:
         self._body = body

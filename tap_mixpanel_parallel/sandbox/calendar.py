@@ -1,4 +1,4 @@
-"""One day of a project, in the zone that cuts its days."""
+"""A day of a project in the time zone of the project."""
 
 from __future__ import annotations
 
@@ -11,15 +11,22 @@ DAY = 24 * HOUR
 
 
 def epoch_ms(moment: datetime) -> int:
-    """Give the moment as whole milliseconds since 1970, UTC."""
+    """Give a moment in whole milliseconds since 1970, UTC."""
     return int(moment.timestamp() * 1000)
 
 
 @dataclass(frozen=True)
 class Day:
-    """A calendar day as the instants between two midnights, both in epoch milliseconds, UTC.
+    """A calendar day: the time between two midnights, in epoch milliseconds, UTC.
 
-    On the two days a year on which the clocks change, it lasts 23 or 25 hours; `wall` knows.
+    A day on which the clocks change has 23 or 25 hours. `wall` takes this into account.
+
+    Attributes:
+        start: The first instant of the day.
+        end: The first instant of the next day.
+        change: The instant at which the clocks change; `start` if they do not.
+        offset_before: The offset from UTC before the change.
+        offset_after: The offset from UTC after the change.
     """
 
     start: int
@@ -30,7 +37,7 @@ class Day:
 
     @classmethod
     def of(cls, day: date, zone: tzinfo) -> Day:
-        """Give `day` as the zone cuts it."""
+        """Give a day in a time zone."""
         start = _midnight(day, zone)
         end = _midnight(day + timedelta(days=1), zone)
         before, after = _offset(start, zone), _offset(end - 1, zone)
@@ -38,7 +45,7 @@ class Day:
         return cls(start, end, change, before, after)
 
     def wall(self, instant: int) -> int:
-        """Give the local wall time of an instant, written as if it were UTC."""
+        """Give the local time of an instant, written as if it were UTC."""
         return instant + (self.offset_before if instant < self.change else self.offset_after)
 
 

@@ -1,73 +1,50 @@
-"""What can go wrong with an export, each kind a small value object.
+"""The effects of faults, each a small value object.
 
-An effect changes an answer in one of four places: in what is exported (`asked`), instead of it
-(`answer`), in its lines (`lines`), or in its bytes on the wire (`wire`). None of them touches a
-socket: the server does what the steps say.
+An effect changes an answer in one of four places: the query (`asked`), the whole answer
+(`answer`), its lines (`lines`), or its bytes as they are sent (`wire`). An effect does not use a
+socket: it gives steps, and the server takes them.
 
-Positions are counted from the beginning, or from the end when negative; `"middle"` is the
-middle.
+A position counts from the start; a negative one counts from the end; `"middle"` is the middle.
 """
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tap_mixpanel_parallel.sandbox.answers import JSON, Answer
+from tap_mixpanel_parallel.sandbox.steps import Ending, Pause
 
 if TYPE_CHECKING:
     from tap_mixpanel_parallel.sandbox.query import Query
+    from tap_mixpanel_parallel.sandbox.steps import Step
 
 Position = int | Literal["middle"]
 Source = Callable[[], Iterator[bytes]]
 
-
-@dataclass(frozen=True)
-class Pause:
-    """Send nothing for some seconds, or, with None, ever again."""
-
-    seconds: float | None
-
-
-@dataclass(frozen=True)
-class Unframed:
-    """Send these bytes as they are, in no chunk."""
-
-    data: bytes
-
-
-class Ending(enum.Enum):
-    """How a connection is broken off."""
-
-    CLOSE = "close"
-    RESET = "reset"
-
-
-Step = bytes | Pause | Unframed | Ending
 
 _ERROR = b'{"error": "a fault as ordered"}'
 
 
 @dataclass(frozen=True)
 class Effect:
-    """Nothing goes wrong."""
+    """An effect that changes nothing, and the base of all others."""
 
     name: ClassVar[str] = "none"
     gzip: ClassVar[bool] = True
     comes_again: ClassVar[bool] = False
 
     def asked(self, query: Query) -> Query:
-        """Give what is exported."""
+        """Give the query to answer."""
         return query
 
     def answer(self) -> Answer | Ending | None:
-        """Give what takes the export's place, if anything does."""
+        """Give what replaces the export, if anything does."""
         return None
 
     def lines(self, source: Source) -> Iterator[bytes]:
-        """Give the body's lines, line ends included."""
+        """Give the lines of the body, with their line ends."""
         return source()
 
     def wire(self, source: Source) -> Iterator[Step]:
@@ -77,9 +54,9 @@ class Effect:
 
 @dataclass(frozen=True)
 class Status(Effect):
-    """Another status, with any body; a JSON error if none is given.
+    """Another status, with any body; without a body, a JSON error.
 
-    With `trickle`, a byte of the body comes every so many seconds.
+    With `trickle`, one byte of the body is sent every so many seconds.
     """
 
     name: ClassVar[str] = "status"
@@ -90,7 +67,7 @@ class Status(Effect):
     trickle: float = 0.0
 
     def answer(self) -> Answer:
-        """Give the status."""
+        """Give the answer with the status."""
         body = _ERROR if self.body is None else self.body
         headers = () if self.retry_after is None else (("Retry-After", self.retry_after),)
         return Answer(self.status, body, self.content_type, headers, self.trickle)
@@ -98,7 +75,7 @@ class Status(Effect):
 
 @dataclass(frozen=True)
 class Redirect(Effect):
-    """302 to another place."""
+    """A redirect (302) to another URL."""
 
     name: ClassVar[str] = "redirect"
     url: str
@@ -110,13 +87,13 @@ class Redirect(Effect):
 
 @dataclass(frozen=True)
 class Reset(Effect):
-    """The connection is reset (TCP RST), before the headers or after some bytes of the body."""
+    """The connection is reset (TCP RST) before the headers, or at a position of the body."""
 
     name: ClassVar[str] = "reset"
     at: Position | None = None
 
     def answer(self) -> Ending | None:
-        """Reset at once if no position is given."""
+        """Give the reset if no position is given."""
         return Ending.RESET if self.at is None else None
 
     def wire(self, source: Source) -> Iterator[Step]:
@@ -127,7 +104,7 @@ class Reset(Effect):
 
 @dataclass(frozen=True)
 class Cut(Effect):
-    """The body is cut; `clean` ends it properly, else the connection is closed in its midst."""
+    """The body is cut. With `clean` it ends as valid HTTP; else the connection is closed."""
 
     name: ClassVar[str] = "cut"
     at: Position = "middle"
@@ -142,7 +119,7 @@ class Cut(Effect):
 
 @dataclass(frozen=True)
 class Stall(Effect):
-    """Nothing is sent for some seconds (or ever again), then the body goes on."""
+    """The body pauses for some seconds; without a number, for ever."""
 
     name: ClassVar[str] = "stall"
     seconds: float | None = None
@@ -162,13 +139,13 @@ class Stall(Effect):
 
 @dataclass(frozen=True)
 class Damage(Effect):
-    """One byte is flipped. The last eight bytes of gzip are its checksum and length."""
+    """One byte is inverted. The last eight bytes of gzip are its checksum and its length."""
 
     name: ClassVar[str] = "damage"
     at: Position = "middle"
 
     def wire(self, source: Source) -> Iterator[Step]:
-        """Flip the byte at the position."""
+        """Invert the byte at the position."""
         damaged = False
         for is_after, piece in split(source, self.at):
             if is_after and not damaged:
@@ -180,7 +157,7 @@ class Damage(Effect):
 
 @dataclass(frozen=True)
 class Plain(Effect):
-    """The body is not compressed, whatever the client accepts."""
+    """The body is not compressed, even if the client accepts gzip."""
 
     name: ClassVar[str] = "plain"
     gzip: ClassVar[bool] = False
@@ -188,7 +165,7 @@ class Plain(Effect):
 
 @dataclass(frozen=True)
 class Empty(Effect):
-    """200 with an empty body, as if there were no events."""
+    """A 200 with an empty body, as for a range without events."""
 
     name: ClassVar[str] = "empty"
 
@@ -200,28 +177,28 @@ class Empty(Effect):
 
 @dataclass(frozen=True)
 class TerminatedEarly(Effect):
-    """The export ends with this text in place of the rest, and the body is otherwise proper."""
+    """A text replaces the rest of the lines; the body is valid HTTP and gzip."""
 
     name: ClassVar[str] = "terminated_early"
     text: bytes = b"terminated early"
     after_lines: Position = "middle"
 
     def lines(self, source: Source) -> Iterator[bytes]:
-        """Give some lines, and the text."""
+        """Give the lines before the position, and the text."""
         yield from _until(source, self.after_lines, _count)
         yield self.text + b"\n"
 
 
 @dataclass(frozen=True)
 class Line(Effect):
-    """A line that is no event stands among the others, which are all there."""
+    """A line that is not an event is added; all others are sent."""
 
     name: ClassVar[str] = "line"
     line: bytes
     after_lines: Position = "middle"
 
     def lines(self, source: Source) -> Iterator[bytes]:
-        """Give all lines, and the odd one among them."""
+        """Give all lines, with the added one at the position."""
         position = _resolve(source, self.after_lines, _count)
         odd = self.line + b"\n"
         for number, line in enumerate(source()):
@@ -235,12 +212,12 @@ class Line(Effect):
 
 @dataclass(frozen=True)
 class HalfLine(Effect):
-    """The last line is cut in its middle, and the body ends properly."""
+    """The last line is cut in the middle; the body is valid HTTP and gzip."""
 
     name: ClassVar[str] = "half_line"
 
     def lines(self, source: Source) -> Iterator[bytes]:
-        """Give all lines but half of the last."""
+        """Give all lines, but only half of the last."""
         last = b""
         for line in source():
             if last:
@@ -270,7 +247,7 @@ def _count(_line: bytes) -> int:
 
 
 def _resolve(source: Source, at: Position, measure: Callable[[bytes], int] = len) -> int:
-    """Give the position from the beginning. The body is measured only if that is needed."""
+    """Give the position from the start. The body is measured only if it must be."""
     if isinstance(at, int) and at >= 0:
         return at
     total = sum(map(measure, source()))
@@ -278,7 +255,7 @@ def _resolve(source: Source, at: Position, measure: Callable[[bytes], int] = len
 
 
 def split(source: Source, at: Position) -> Iterator[tuple[bool, bytes]]:
-    """Give the pieces, each wholly before (False) or after (True) the position."""
+    """Give the pieces, each with whether it is after the position; one piece may be split."""
     left = _resolve(source, at)
     for piece in source():
         if 0 < left < len(piece):

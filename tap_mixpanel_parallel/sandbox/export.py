@@ -1,4 +1,4 @@
-"""What the HTTP side and the rest of the sandbox tell each other."""
+"""The interface between the HTTP server and the rest of the sandbox."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from tap_mixpanel_parallel.sandbox.answers import Answer
-    from tap_mixpanel_parallel.sandbox.effects import Ending, Step
     from tap_mixpanel_parallel.sandbox.ledger import Ledger, Visit
+    from tap_mixpanel_parallel.sandbox.steps import Ending, Step
 
 
 class Sendable(Protocol):
@@ -22,10 +22,10 @@ class Sendable(Protocol):
 
     @property
     def events(self) -> int:
-        """How many event lines have gone into it so far."""
+        """The number of event lines that were put into it so far."""
 
     def steps(self) -> Iterator[Step]:
-        """Give what to send, and what to do in between."""
+        """Give the steps in which it is sent."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class Export:
 
     Attributes:
         body: The body.
-        instead: What a fault answers in its place.
-        delay: Seconds before the first byte.
-        bytes_per_second: How fast it goes then.
-        comes_again: Whether it precedes the next answer on the same connection as well.
+        instead: The answer or the ending that a fault puts in its place.
+        delay: The seconds before the first byte.
+        bytes_per_second: The highest rate of the body; None for no limit.
+        comes_again: Whether it is sent once more, before the next answer on the same connection.
     """
 
     body: Sendable
@@ -48,17 +48,17 @@ class Export:
 
 
 class Backend(Protocol):
-    """What the HTTP side needs of the sandbox."""
+    """What the HTTP server needs from the sandbox."""
 
     @property
     def ledger(self) -> Ledger:
-        """Where requests are written down."""
+        """The ledger of all requests."""
 
     def export(
         self, parameters: Mapping[str, str], authorization: str | None, visit: Visit, *, gzip: bool
     ) -> Export:
-        """Let a request in, and give what it is answered with.
+        """Accept a request, and give its answer.
 
         Raises:
-            RefusedError: It is not let in.
+            RefusedError: The request is refused.
         """

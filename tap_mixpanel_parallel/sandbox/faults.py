@@ -1,30 +1,32 @@
-r"""Faults on demand: what goes wrong, and when.
+r"""Faults: what goes wrong with which requests.
 
 A fault has a text form, for the command line and for tests:
 
-    status=500,times=2                              the first two requests fail
+    status=500,times=2                              the first two requests get this status
     status=503,body=<h1>busy</h1>,content_type=text/html,retry_after=1
-    reset                                           before the headers
+    status=401,trickle=0.5                          one byte of the body every half second
+    redirect=http://127.0.0.1/elsewhere             302 to this URL
+    reset                                           the connection is reset before the headers
     reset=1000                                      after 1000 bytes of the body
-    cut=1000,clean,days=2025-01-05..2025-01-11      requests that touch these days
-    stall=2.5,at=middle                             silent for a while; no number: for ever
-    damage=-8                                       the gzip checksum is wrong
+    cut=-100,days=2025-01-05..2025-01-11            closed 100 bytes before the end, on these days
+    cut=1000,clean                                  the body ends early, but as valid HTTP
+    stall=2.5,at=middle                             a pause of 2.5 s; without a number, for ever
+    damage=-8                                       a byte is inverted: here the gzip checksum
     plain                                           not compressed
     empty                                           200 without a body
     terminated_early,after_lines=10,probability=0.2,seed=7
     terminated_early=export terminated early,after_lines=0
     line={"error": "oops"},after_lines=3,times=1,each_range
     half_line                                       the last line is cut
-    redirect=http://127.0.0.1/elsewhere
     another_window=-7                               the answer for a week earlier
-    second_answer                                   late, before the next on the same connection
-    trickle=0.5,at=0                                a byte every half second
-    status=401,trickle=0.5                          the same, of an error
-    endless                                         the events again and again
-    chunk_size=-5                                   a chunk of a negative size
+    second_answer                                   sent again before the next on the connection
+    trickle=0.5,at=0                                one byte every half second
+    endless                                         the events are repeated without end
+    chunk_size=-5                                   a chunk with a negative size
 
-A comma within a value is written `\,`. Positions may be negative (from the end) or `middle`,
-which is what most kinds do when none is given.
+Write a comma within a value as `\,`. A position may be negative (from the end) or `middle`, which
+is the default of most faults. `times`, `after`, `probability`, `seed`, `each_range` and `days`
+select the requests, and fit each fault.
 """
 
 from __future__ import annotations
@@ -48,17 +50,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that goes wrong with some requests.
+    """An effect, and the requests that have it.
 
     Attributes:
         effect: What goes wrong.
-        days: Only requests whose range touches this first to last day, both inclusive.
-        times: It happens this often at most; None is for ever.
-        after: The first so many matching requests are spared.
-        probability: Of the others, each is hit with this probability.
-        seed: The dice: the same seed hits the same matching requests.
+        days: Only requests whose range includes one of these days, the first to the last.
+        times: The highest number of requests that have it; None for no limit.
+        after: The number of matching requests that do not have it first.
+        probability: The probability that each further request has it.
+        seed: The seed of the random numbers: the same seed selects the same requests.
         each_range: Count `times` and `after` for each requested range on its own, so that
-            `times=1` breaks the first try for every window.
+            `times=1` breaks the first request for each window.
     """
 
     effect: Effect
@@ -70,7 +72,7 @@ class Fault:
     each_range: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what can never happen."""
+        """Refuse values that are not valid."""
         if not 0 <= self.probability <= 1:
             raise ValueError(f"probability must be between 0 and 1: {self.probability}")
         if self.after < 0 or (self.times is not None and self.times < 0):
@@ -80,16 +82,16 @@ class Fault:
 
     @classmethod
     def parse(cls, text: str) -> Fault:
-        """Read the text form; see the module's description.
+        """Read the text form; see the description of the module.
 
         Raises:
-            ValueError: The text is no fault; the message says why.
+            ValueError: The text is not a fault; the message says why.
         """
         first, *rest = (part.replace("\\,", ",") for part in re.split(r"(?<!\\),", text))
         name, *value = first.strip().split("=", 1)
-        kind = _KINDS.get(name)
+        kind = KINDS.get(name)
         if kind is None:
-            raise ValueError(f"unknown fault {name!r}; there are {', '.join(_KINDS)}")
+            raise ValueError(f"unknown fault {name!r}; the faults are {', '.join(KINDS)}")
         what = {option.name: option.type for option in fields(kind)}
         when = {option.name: option.type for option in fields(cls)[1:]}
         arguments: dict[str, Any] = {}
@@ -115,7 +117,7 @@ class Fault:
         return cls(effect, **arguments)
 
     def touches(self, query: Query) -> bool:
-        """Tell whether the query's range overlaps the fault's days."""
+        """Tell whether the range of the query includes one of the days."""
         return self.days is None or (
             query.from_date <= self.days[1] and self.days[0] <= query.to_date
         )
@@ -123,7 +125,7 @@ class Fault:
 
 @dataclass
 class _Count:
-    """How often a fault was asked, and how often it happened."""
+    """How many requests matched a fault, and how many had it."""
 
     asked: int = 0
     happened: int = 0
@@ -131,14 +133,14 @@ class _Count:
 
 @dataclass
 class FaultPlan:
-    """Decides which requests go wrong. Threads share it."""
+    """Decides which requests have a fault. Threads share it."""
 
     faults: Sequence[Fault] = ()
     _counts: dict[object, _Count] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
     def draw(self, query: Query) -> Fault | None:
-        """Give the first fault that hits this request. Later ones do not see it then."""
+        """Give the first fault that hits this request. The faults after it do not count it."""
         with self._lock:
             for number, fault in enumerate(self.faults):
                 if fault.touches(query) and self._hits(number, fault, query):
@@ -152,14 +154,14 @@ class FaultPlan:
         count.asked += 1
         if asked < fault.after or (fault.times is not None and count.happened >= fault.times):
             return False
-        dice = random.Random(f"{fault.seed}:{scope}:{asked}")
-        if dice.random() >= fault.probability:
+        chance = random.Random(f"{fault.seed}:{scope}:{asked}")
+        if chance.random() >= fault.probability:
             return False
         count.happened += 1
         return True
 
 
-_KINDS = {kind.name: kind for kind in (*EFFECTS, *UNRULY)}
+KINDS = {kind.name: kind for kind in (*EFFECTS, *UNRULY)}
 
 
 def _position(text: str) -> Position:
@@ -187,7 +189,7 @@ _CONVERTERS: dict[str, Callable[[str], object]] = {
 
 
 def _convert(key: str, kind: Any, text: str | None) -> object:
-    """Read an option's value as its annotation says."""
+    """Read the value of an option as its annotation says."""
     if kind == "bool":
         if text is not None:
             raise ValueError(f"{key!r} is a flag and takes no value: {text!r}")

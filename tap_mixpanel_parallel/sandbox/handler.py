@@ -1,4 +1,4 @@
-"""The HTTP side of the sandbox: sockets, headers, chunks."""
+"""The HTTP server of the sandbox: sockets, headers, chunks."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from tap_mixpanel_parallel.sandbox.answers import Answer, RefusedError
-from tap_mixpanel_parallel.sandbox.effects import Ending, Pause, Unframed
-from tap_mixpanel_parallel.sandbox.query import parsed_date
+from tap_mixpanel_parallel.sandbox.query import parsed_date, whole_number
 from tap_mixpanel_parallel.sandbox.shaping import Throttle
+from tap_mixpanel_parallel.sandbox.steps import Ending, Pause, Unframed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from tap_mixpanel_parallel.sandbox.export import Backend, Export
     from tap_mixpanel_parallel.sandbox.ledger import Visit
 
-PATH = "/api/2.0/export"
+_PATHS = ("/api/2.0/export", "/api/2.0/export/")
+_LARGEST_FORM = 1 << 20
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _GZIP = re.compile(
     r"(?:^|,)\s*gzip\s*(?:;\s*q=(?!0(?:\.0*)?\s*(?:,|$))[\d.]+\s*)?(?:,|$)", re.IGNORECASE
@@ -37,17 +38,17 @@ logger = logging.getLogger("tap_mixpanel_parallel.sandbox")
 
 
 class _BrokenOffError(Exception):
-    """The answer ends here: a fault says so, or the sandbox stops."""
+    """The answer ends here, because of a fault or because the sandbox stops."""
 
 
 class Server(ThreadingHTTPServer):
-    """A threading server that stops at once, whatever its connections are doing."""
+    """A threading server that stops at once, also with connections in use."""
 
     daemon_threads = True
     request_queue_size = 256
 
     def __init__(self, port: int, backend: Backend) -> None:
-        """Listen on the loopback interface; port 0 picks a free one."""
+        """Listen on the loopback interface; port 0 selects a free one."""
         self.backend = backend
         self._stopping = threading.Event()
         self._connections: set[socket.socket] = set()
@@ -55,12 +56,12 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), Handler)
 
     def server_bind(self) -> None:
-        """Bind, without the base class's DNS query for the host's name."""
+        """Bind without the DNS query for the host's name that the base class makes."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
 
     def stop(self) -> None:
-        """Close every connection and wait for their threads to notice."""
+        """Close every connection, and wait until their threads have ended."""
         self._stopping.set()
         self.shutdown()
         with self._changed:
@@ -71,7 +72,7 @@ class Server(ThreadingHTTPServer):
         self.server_close()
 
     def sleep(self, seconds: float | None) -> None:
-        """Sleep, or, with None, until the server stops."""
+        """Sleep for some seconds; with None, until the server stops."""
         if (seconds is None or seconds > 0) and self._stopping.wait(seconds):
             raise _BrokenOffError
 
@@ -89,7 +90,7 @@ class Server(ThreadingHTTPServer):
             self._changed.notify_all()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Report a defect of the sandbox, but not a client that went away."""
+        """Log a defect of the sandbox, but not a connection that the client closed."""
         del request
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
@@ -106,12 +107,26 @@ class Handler(BaseHTTPRequestHandler):
     _late: Export | None = None
 
     def do_GET(self) -> None:
-        """Answer an export, and 404 for anything else."""
+        """Answer a request with its parameters in the URL."""
+        self._respond("")
+
+    def do_POST(self) -> None:
+        """Answer a request with its parameters in a form, as old clients send it."""
+        length = whole_number(self.headers.get("Content-Length", "0"))
+        if "Transfer-Encoding" in self.headers or length is None:
+            self._refuse_unread(411, "Content-Length is required")
+        elif length > _LARGEST_FORM:
+            self._refuse_unread(413, f"The form is larger than {_LARGEST_FORM} bytes")
+        else:
+            self._respond(self.rfile.read(length).decode(errors="replace"))
+
+    def _respond(self, form: str) -> None:
+        """Answer an export, and any other path with 404."""
         path, _, query = self.path.partition("?")
-        if path != PATH:
+        if path not in _PATHS:
             self._send(Answer.error(404, f"No such endpoint: {path}"))
             return
-        parameters = dict(parse_qsl(query, keep_blank_values=True))
+        parameters = dict(parse_qsl(f"{query}&{form}", keep_blank_values=True))
         visit = self.server.backend.ledger.arrive(
             parsed_date(parameters.get("from_date")), parsed_date(parameters.get("to_date"))
         )
@@ -125,10 +140,14 @@ class Handler(BaseHTTPRequestHandler):
             visit.close(complete=False)
 
     def _other_method(self) -> None:
-        self.close_connection = True  # there may be a body, which nobody reads
-        self._send(Answer.error(405, f"Method not allowed: {self.command}"))
+        self._refuse_unread(405, f"Method not allowed: {self.command}")
 
-    do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = _other_method  # noqa: N815
+    def _refuse_unread(self, status: int, message: str) -> None:
+        """Refuse a request whose body is not read: it would be taken for the next request."""
+        self.close_connection = True
+        self._send(Answer.error(status, message))
+
+    do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = _other_method  # noqa: N815
 
     def _export(self, parameters: Mapping[str, str], visit: Visit) -> None:
         gzip = _GZIP.search(self.headers.get("Accept-Encoding", "")) is not None
@@ -176,8 +195,8 @@ class Handler(BaseHTTPRequestHandler):
         visit.close(complete=False)
         if ending is Ending.RESET:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-            # Closing the socket object would wait for the files made of it, and first shut down
-            # its writing side in good order: the descriptor itself has to go.
+            # The socket object waits for the files made from it before it closes, and then shuts
+            # down in good order. So the descriptor itself is closed.
             os.close(self.connection.detach())
         raise _BrokenOffError
 
@@ -207,10 +226,10 @@ class Handler(BaseHTTPRequestHandler):
             self.server.sleep(answer.seconds_per_byte)
 
     def send_response(self, code: int, message: str | None = None) -> None:
-        """Begin the headers; any status has a reason, also one that nobody knows."""
+        """Start the headers; an unknown status gets a reason too."""
         known = code in HTTPStatus._value2member_map_
         super().send_response(code, message or (None if known else "Unknown"))
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        """Log for those who want to know only."""
+        """Log at the level DEBUG only."""
         logger.debug(format, *args)

@@ -1,4 +1,4 @@
-"""What was asked of the sandbox, for tests and benchmarks to look at."""
+"""The requests that the sandbox has had, for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """One request for an export, as it ended.
+    """A request for an export that has ended.
 
     Attributes:
-        from_date: First day asked for; None if it was no date.
-        to_date: Last day asked for; None if it was no date.
-        status: The HTTP status answered; None if the connection was reset before it.
+        from_date: The first day of the range; None if the parameter is not a date.
+        to_date: The last day of the range; None if the parameter is not a date.
+        status: The HTTP status of the answer; None if the connection was reset before it.
         started: When the request was read, by `time.monotonic()`.
-        ended: When its answer was about to be complete, or was broken off.
-        bytes_sent: Bytes of body sent, as on the wire but without the chunks' frames.
-        events: Event lines that went into the body.
+        ended: Just before the last bytes of the answer left, or when it was broken off.
+        bytes_sent: The bytes of body sent, compressed if it was, without the framing of chunks.
+        events: The event lines that were put into the body.
         gzip: Whether the body was compressed.
         complete: Whether the answer was sent to its regular end.
-        fault: The fault that was played.
+        fault: The fault that was played, if any.
     """
 
     from_date: date | None
@@ -44,10 +44,10 @@ class ExportRequest:
 
 
 class Visit:
-    """A request in progress. One thread fills it in, `close` puts it into the ledger."""
+    """A request in progress. One thread fills it in; `close` adds it to the ledger."""
 
     def __init__(self, ledger: Ledger, from_date: date | None, to_date: date | None) -> None:
-        """Begin now."""
+        """Start now."""
         self._ledger = ledger
         self._from_date = from_date
         self._to_date = to_date
@@ -61,10 +61,10 @@ class Visit:
         self.leaving = ExitStack()
 
     def close(self, *, complete: bool) -> None:
-        """End the visit; only the first call counts.
+        """End the visit; only the first call has an effect.
 
-        It is called before the last bytes of an answer leave. Otherwise a client could have the
-        whole answer, and send its next request, while this one still counted as running.
+        Call it before the last bytes of an answer are sent. Otherwise a client can have the whole
+        answer, and send its next request, while this one still counts as running.
         """
         if self._closed:
             return
@@ -90,7 +90,7 @@ class Ledger:
     """All requests so far. Threads share it."""
 
     def __init__(self) -> None:
-        """Begin empty."""
+        """Start empty."""
         self._lock = Lock()
         self._requests: list[ExportRequest] = []
         self._running = 0
@@ -98,24 +98,24 @@ class Ledger:
 
     @property
     def requests(self) -> list[ExportRequest]:
-        """The requests that have ended, in the order of their ends."""
+        """The requests that have ended, in the order in which they ended."""
         with self._lock:
             return list(self._requests)
 
     @property
     def max_concurrent(self) -> int:
-        """The most requests that were ever in progress at once."""
+        """The highest number of requests that were in progress at the same time."""
         return self._most
 
     def arrive(self, from_date: date | None, to_date: date | None) -> Visit:
-        """Count a request in."""
+        """Add a request that has started."""
         with self._lock:
             self._running += 1
             self._most = max(self._most, self._running)
         return Visit(self, from_date, to_date)
 
     def leave(self, request: ExportRequest) -> None:
-        """Count a request out."""
+        """Add a request that has ended."""
         with self._lock:
             self._running -= 1
             self._requests.append(request)

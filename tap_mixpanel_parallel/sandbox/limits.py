@@ -1,4 +1,4 @@
-"""Mixpanel's rate limits, counted as it counts them."""
+"""Mixpanel's rate limits."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ HOUR = 3600.0
 
 @dataclass(frozen=True)
 class Limits:
-    """How much a project may export.
+    """The rate limits of a project.
 
-    The defaults are those of Mixpanel's docs: 60 queries in any hour, 3 in any second, 100 at
-    once. Only queries that are let in count.
+    The defaults are those of Mixpanel's documentation. Only accepted requests count; this is a
+    guess.
 
     Attributes:
-        per_hour: Queries in any 3600 seconds.
-        per_second: Queries in any second.
-        concurrent: Queries at once.
-        retry_after: Say in a header when to come again. Nobody has seen the export API do so.
-        clock: Seconds that never go back; tests bring their own.
+        per_hour: Requests in any 3600 seconds.
+        per_second: Requests in any second.
+        concurrent: Requests at the same time.
+        retry_after: Send the header `Retry-After` with a 429. No source shows the export API do
+            so.
+        clock: A monotonic clock, in seconds.
     """
 
     per_hour: int = 60
@@ -40,10 +41,10 @@ class Limits:
 
 
 class Gate:
-    """Lets queries in, and counts them. Threads share it."""
+    """Counts requests, and refuses those over a limit. Threads share it."""
 
     def __init__(self, limits: Limits | None, project_id: str) -> None:
-        """Begin with nobody inside; no limits let everybody in."""
+        """Start without requests; without limits, accept all."""
         self._limits = limits
         self._project_id = project_id
         self._lock = Lock()
@@ -51,7 +52,7 @@ class Gate:
         self._inside = 0
 
     def enter(self) -> None:
-        """Let a query in; `leave` must follow.
+        """Count a request that starts; call `leave` when it ends.
 
         Raises:
             RefusedError: A limit is reached (429).
@@ -62,7 +63,7 @@ class Gate:
             self._inside += 1
 
     def leave(self) -> None:
-        """Count a query out."""
+        """Count a request that ends."""
         with self._lock:
             self._inside -= 1
 

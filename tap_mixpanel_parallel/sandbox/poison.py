@@ -1,6 +1,6 @@
-"""Events that are legal, and that Mixpanel has been seen to export, yet that break software.
+"""Poison: valid events, of kinds seen in exports of Mixpanel, that often break software.
 
-The lines are written out byte for byte where an encoder would have mended them.
+The lines are given byte for byte where a JSON encoder would change them.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 _MEGABYTE = 1_000_000  # Mixpanel's largest event (its ingestion docs)
 
-# Event name, distinct_id, $insert_id and further properties, all as JSON text. `None` leaves the
-# property out.
+# The event's name, distinct_id, $insert_id and further properties, all as JSON text. With `None`
+# the property is missing.
 _TEXTS: tuple[tuple[str, str | None, str | None, str], ...] = (
     (r'"Poison: lone \ud83d in the name"', '"p1"', '"i1"', ""),
     (r'"Poison: lone \uDC00 in the name"', '"p1"', '"i2"', ""),
@@ -128,14 +128,26 @@ _TEXTS: tuple[tuple[str, str | None, str | None, str], ...] = (
         r'"v":"terminated early","w":"\nterminated early\n"',
     ),
     ('"Poison: an error"', '"p1"', '"i40"', '"error":"not an error"'),
+    (
+        '"$identify"',
+        '"p1"',
+        '"i41"',
+        (
+            '"$identified_id":"p1","$anon_id":"$device:a","$device_id":"a","$user_id":"p1",'
+            '"$mp_api_endpoint":"api.mixpanel.com","$mp_api_timestamp_ms":1736294400000,'
+            '"$mp_event_size":321,"$import":true'
+        ),
+    ),
+    ('"$create_alias"', '"p1"', '"i42"', '"alias":"p2"'),
+    ('"$merge"', None, '"i43"', '"$distinct_ids":["p1","$device:a"]'),
 )
 
 
 def poisoned_lines(day: date, *, time_in_ms: bool = True) -> Iterator[bytes]:
     """Give the poisoned lines of a day, without line ends.
 
-    The `time` of each is within the day, but for the few whose `time` is the poison; the first
-    second of the day has them all. One of the lines is 1 MB long on the first of a month.
+    The `time` of each is in the first second of the day, except where `time` itself is the
+    poison. On the first day of a month, one line is 1 MB long.
     """
     start = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
     processed = f"{start}999"
@@ -167,7 +179,7 @@ def poisoned_lines(day: date, *, time_in_ms: bool = True) -> Iterator[bytes]:
 
 
 def _odd_times(day: date, usual: str) -> Iterator[str]:
-    """Give events whose `time` is not the usual whole number of today."""
+    """Give events whose `time` is not the usual whole number."""
     odd = (
         (f'"{day}T10:00:00.123"', "as ISO text"),
         (f'"{day}T10:00:00"', "as ISO text without a fraction"),
@@ -189,7 +201,7 @@ def _odd_times(day: date, usual: str) -> Iterator[str]:
 
 
 def _odd_shapes(time: str, processed: str) -> Iterator[str]:
-    """Give events whose JSON is laid out in another way than Mixpanel usually does."""
+    """Give events whose JSON has an unusual layout."""
     usual = f'"time":{time},"distinct_id":"p1"'
     yield (
         f' {{ "event" : "Poison: blanks" ,\t"properties" : {{ "time" : {time} , "distinct_id" :'

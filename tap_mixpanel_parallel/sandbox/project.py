@@ -1,7 +1,7 @@
-"""A synthetic Mixpanel project: any day's events, from nothing but a seed.
+"""A synthetic Mixpanel project: the events of any day, made from a seed.
 
-Each day is generated on its own, so years of history cost nothing until they are asked for, and
-the same question always has the same answer.
+Each day is generated on its own and only on request, so that years of history cost nothing. The
+same request always has the same answer.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 _WEEKDAYS = (1.12, 1.15, 1.14, 1.11, 1.06, 0.72, 0.70)  # Monday first; their mean is 1
 _YEARLY_GROWTH = 0.06
-_LATEST = 5 * DAY  # mobile SDKs hold events back for up to five days (Mixpanel docs)
-_ERA_DAYS = 10  # an anonymous device lives this long, and is merged within three times that
+_LATEST = 5 * DAY  # mobile SDKs send events up to five days late (Mixpanel's documentation)
+_ERA_DAYS = 10  # an anonymous device lives this long, and is merged within three times as long
 _ANONYMOUS = 0.3  # of all sessions
 _OFFLINE = 0.3  # of the mobile ones
 
-# What happens to which event of every 250, so that each day of some size has all of it.
+# Which events of every 250 are odd, and how, so that a day of some size has each oddity.
 _ODDITIES_EVERY = 250
 _TWICE, _AGAIN, _NO_INSERT_ID, _NO_ID, _EMPTY_ID, _NUMERIC_ID, _LONE, _LONE_UPPER = range(8)
 _ODDITIES = {
@@ -51,7 +51,7 @@ _SURROGATES: dict[int | None, str] = {
 
 
 class _Session(NamedTuple):
-    """A user's visit: what its events have in common."""
+    """A visit of a user: what its events have in common."""
 
     user: int
     identity: str
@@ -62,7 +62,7 @@ class _Session(NamedTuple):
 
 
 class _Draft(NamedTuple):
-    """An event, as a line that is not encoded yet."""
+    """An event as a line that is not encoded yet."""
 
     name: str
     processed: int
@@ -74,12 +74,12 @@ class Project:
     """A deterministic synthetic project.
 
     Attributes:
-        seed: Another seed is another project.
-        events_per_day: How many events a day has on average, weekends fewer. 0 is a silent one.
-        timezone: `UTC`, or the zone of a project created before 2023: its days are cut there,
-            and `time` is the local wall time written as if it were UTC.
-        poison: Add the lines of `poison.poisoned_lines` to every day.
-        created: There are no events before this day.
+        seed: Each seed gives another project.
+        events_per_day: The average number of events of a day; weekends have fewer. With 0, none.
+        timezone: `UTC`, or the time zone of a project created before 2023: its days begin at the
+            midnight of that zone, and `time` is the local time written as if it were UTC.
+        poison: Add the lines of `poison.poisoned_lines` to each day.
+        created: The first day with events.
     """
 
     seed: int = 1
@@ -89,18 +89,18 @@ class Project:
     created: date = date(2010, 1, 1)
 
     def __post_init__(self) -> None:
-        """Refuse what is no project."""
+        """Refuse values that are not valid."""
         if self.events_per_day < 0:
             raise ValueError(f"events_per_day must not be negative: {self.events_per_day}")
         ZoneInfo(self.timezone)
 
     @property
     def zone(self) -> ZoneInfo:
-        """The zone that cuts this project's days."""
+        """The time zone in which the days of this project begin and end."""
         return ZoneInfo(self.timezone)
 
     def today(self, as_of: datetime) -> date:
-        """Give the project's current day at a moment."""
+        """Give the current day of the project at a moment."""
         return as_of.astimezone(self.zone).date()
 
     def lines(
@@ -111,17 +111,19 @@ class Project:
         events: Collection[str] | None = None,
         time_in_ms: bool = True,
     ) -> Iterator[bytes]:
-        """Give the lines that an export of `day` holds, in no order, without line ends.
+        """Give the lines of an export of a day, in no order, without line ends.
 
         Args:
-            day: The day, as the project's zone cuts it.
+            day: The day, in the time zone of the project.
             as_of: When the export is made (an aware datetime). What is ingested later is not in
-                it yet, and users who are merged later still have their anonymous ids.
+                it, and users who are merged later still have their anonymous ids.
             events: Only events with these names.
-            time_in_ms: Write `time` in milliseconds rather than in seconds.
+            time_in_ms: Write `time` in milliseconds, not in seconds.
         """
+        if day < self.created:
+            return
         clock, now = Day.of(day, self.zone), epoch_ms(as_of)
-        if day < self.created or now < clock.start:
+        if now < clock.start:
             return
         poison = poisoned_lines(day, time_in_ms=time_in_ms) if self.poison else iter(())
         if events is not None:
@@ -130,14 +132,14 @@ class Project:
         for number, draft in enumerate(self._drafts(day, clock, now, unit)):
             if draft.processed <= now and (events is None or draft.name in events):
                 yield draft.text.encode()
-            if number % 3 == 0:  # through the whole day, not all in one place
+            if number % 3 == 0:  # so that it is spread over the day
                 yield from islice(poison, 1)
         yield from poison
 
     def _drafts(self, day: date, clock: Day, now: int, unit: int) -> Iterator[_Draft]:
-        """Give the day's usual events, whether they are ingested by now or not.
+        """Give the usual events of the day, also those that are not ingested yet.
 
-        What is left out of an export must be drawn as well: the others depend on it.
+        Events that an export leaves out are drawn too, as the following ones depend on them.
         """
         rng = random.Random(f"{self.seed}:{day}")
         draw = rng.random
@@ -147,7 +149,7 @@ class Project:
         for session in self._sessions(rng, day, clock, now):
             instant = session.end
             for _ in range(session.size):
-                # Newest first: a client that expects a sorted day is wrong even on a small one.
+                # Newest first, so that a client that expects a sorted day fails on any day.
                 instant = max(clock.start, instant - int(draw() * 90 * SECOND))
                 kind = deck[int(draw() * len(deck))]
                 oddity = _ODDITIES.get(ordinal % _ODDITIES_EVERY)
@@ -177,7 +179,7 @@ class Project:
         yield from duplicates
 
     def _sessions(self, rng: random.Random, day: date, clock: Day, now: int) -> Iterator[_Session]:
-        """Give the day's visits, in no order."""
+        """Give the visits of the day, in no order."""
         draw = rng.random
         profiles = vocabulary(self.seed).profiles
         users = 50 + self.events_per_day
@@ -199,8 +201,8 @@ class Project:
     def _device(self, era: int, number: int, users: int, now: int) -> tuple[int, str]:
         """Give the user and the identity of an anonymous device, as they are known now.
 
-        Two devices of three are merged into a user at some moment. From then on Mixpanel exports
-        the user's id for all of the device's events, also for those of before.
+        Two devices of three are merged into a user at some moment. After it, Mixpanel exports the
+        id of the user for all events of the device, also for earlier ones.
         """
         digest = blake2b(f"{self.seed}:{era}:{number}".encode(), digest_size=16).digest()
         device = f'"$device:{digest.hex()}",'

@@ -1,65 +1,32 @@
-"""One export request: who asks, and for what."""
+"""The query of an export request: its parameters, and the lines that they select."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import re
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tap_mixpanel_parallel.sandbox.answers import RefusedError
+from tap_mixpanel_parallel.sandbox.operators import OperandError, to_number
 from tap_mixpanel_parallel.sandbox.where import compile_where
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from tap_mixpanel_parallel.sandbox.project import Project
+    from tap_mixpanel_parallel.sandbox.where import Test
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_DIGITS = re.compile(r"\d{1,15}", re.ASCII)
 _MOST_EVENTS = 100_000  # "Value cannot be over 100000" (Mixpanel's OpenAPI text)
 
 
 @dataclass(frozen=True)
-class Credentials:
-    """The two ways to be let in: a service account with a project id, or a project secret."""
-
-    username: str
-    secret: str
-    project_id: str
-    project_secret: str
-
-    def check(self, authorization: str | None, project_id: str | None) -> None:
-        """Let a request in.
-
-        Args:
-            authorization: The header.
-            project_id: The query parameter.
-
-        Raises:
-            RefusedError: The credentials are missing, wrong, or in the wrong form.
-        """
-        if authorization is None:
-            raise RefusedError(400, "Unable to authenticate request")
-        user, password = _basic(authorization)
-        if (user, password) == (self.project_secret, ""):
-            if project_id is not None:
-                raise RefusedError(400, "project_id must not be sent along with a project secret")
-            return
-        if (user, password) != (self.username, self.secret):
-            raise RefusedError(401, "Invalid service account credentials")
-        if project_id is None:
-            raise RefusedError(400, "Missing required parameter: project_id")
-        if project_id != self.project_id:
-            raise RefusedError(403, "You do not have access to this project")
-
-
-@dataclass(frozen=True)
 class Query:
-    """What an export is asked for."""
+    """The parameters of an export request, checked."""
 
     from_date: date
     to_date: date
@@ -70,10 +37,14 @@ class Query:
 
     @classmethod
     def parse(cls, parameters: Mapping[str, str], today: date) -> Query:
-        """Read the query parameters, as Mixpanel understands them.
+        """Read the parameters as Mixpanel does.
+
+        Args:
+            parameters: The parameters of the URL or the form.
+            today: The current day of the project.
 
         Raises:
-            RefusedError: They make no sense.
+            RefusedError: A parameter is missing or not valid.
         """
         from_date = _required_date(parameters, "from_date")
         to_date = _required_date(parameters, "to_date")
@@ -98,15 +69,15 @@ class Query:
 
     @property
     def days(self) -> list[date]:
-        """Every day of the range."""
+        """The days of the range, in order."""
         return [
             self.from_date + timedelta(days=number)
             for number in range((self.to_date - self.from_date).days + 1)
         ]
 
     def lines(self, project: Project, as_of: datetime) -> Iterator[bytes]:
-        """Give the lines that the project has for this query."""
-        lines = (
+        """Give the lines of the project that this query selects, without line ends."""
+        lines: Iterator[bytes] = (
             line
             for day in self.days
             for line in project.lines(
@@ -114,19 +85,45 @@ class Query:
             )
         )
         if self.where is not None:
-            test = compile_where(self.where)
-            lines = (line for line in lines if test(json.loads(line)["properties"]))
+            lines = self._filtered(lines, compile_where(self.where))
         return islice(lines, self.limit)
+
+    def _filtered(self, lines: Iterator[bytes], test: Test) -> Iterator[bytes]:
+        """Give the lines whose properties pass the test.
+
+        An expression that fails does so while the body is sent, when the status is 200 already.
+        So the error is a line of the body. That Mixpanel does the same here is a guess.
+        """
+        try:
+            for line in lines:
+                if test(self._properties(line)):
+                    yield line
+        except OperandError as error:
+            yield json.dumps({"error": f"Invalid where expression: {error}"}).encode()
+
+    def _properties(self, line: bytes) -> dict[str, Any]:
+        """Give the properties as an expression sees them: numbers as floats, times in seconds."""
+        event = json.loads(line, parse_int=to_number, parse_float=to_number)
+        properties: dict[str, Any] = event["properties"]
+        time = properties["time"]
+        if self.time_in_ms and isinstance(time, float):
+            time /= 1000
+        return properties | {"time": time, "$time": time}
 
 
 def parsed_date(text: str | None) -> date | None:
-    """Give the date that yyyy-mm-dd text names, or None."""
+    """Read a date in the form yyyy-mm-dd; None if the text is not one."""
     if text is None or not _DATE.fullmatch(text):
         return None
     try:
         return date.fromisoformat(text)
     except ValueError:
         return None
+
+
+def whole_number(text: str) -> int | None:
+    """Read a number of at most 15 digits; None if the text is not one."""
+    return int(text) if _DIGITS.fullmatch(text) else None
 
 
 def _required_date(parameters: Mapping[str, str], name: str) -> date:
@@ -144,7 +141,7 @@ def _names(text: str | None) -> frozenset[str] | None:
         return None
     try:
         names = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise RefusedError(400, "event must be a JSON array of event names")
@@ -154,18 +151,7 @@ def _names(text: str | None) -> frozenset[str] | None:
 def _limit(text: str | None) -> int | None:
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= _MOST_EVENTS:
+    limit = whole_number(text)
+    if limit is None or not 1 <= limit <= _MOST_EVENTS:
         raise RefusedError(400, f"limit must be a number from 1 to {_MOST_EVENTS}")
-    return int(text)
-
-
-def _basic(authorization: str) -> tuple[str, str]:
-    scheme, _, encoded = authorization.partition(" ")
-    try:
-        decoded = base64.b64decode(encoded, validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
-        decoded = ""
-    if scheme.lower() != "basic" or ":" not in decoded:
-        raise RefusedError(400, "Unable to authenticate request")
-    user, _, password = decoded.partition(":")
-    return user, password
+    return limit

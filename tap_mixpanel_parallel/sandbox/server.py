@@ -1,4 +1,4 @@
-"""The sandbox: an HTTP server on this machine that exports as Mixpanel does."""
+"""The sandbox: a local HTTP server that exports like Mixpanel."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tap_mixpanel_parallel.sandbox.body import Body, Cache
+from tap_mixpanel_parallel.sandbox.credentials import Credentials
 from tap_mixpanel_parallel.sandbox.effects import Effect
 from tap_mixpanel_parallel.sandbox.export import Export
 from tap_mixpanel_parallel.sandbox.faults import Fault, FaultPlan
@@ -15,7 +16,7 @@ from tap_mixpanel_parallel.sandbox.handler import Server
 from tap_mixpanel_parallel.sandbox.ledger import ExportRequest, Ledger, Visit
 from tap_mixpanel_parallel.sandbox.limits import Gate, Limits
 from tap_mixpanel_parallel.sandbox.project import Project
-from tap_mixpanel_parallel.sandbox.query import Credentials, Query
+from tap_mixpanel_parallel.sandbox.query import Query
 from tap_mixpanel_parallel.sandbox.shaping import Shaping
 
 if TYPE_CHECKING:
@@ -29,13 +30,14 @@ _DEFAULT_SHAPING = Shaping()
 
 
 class Sandbox:
-    """Mixpanel's raw export API over a synthetic project, in this process.
+    """A local Mixpanel: its raw export API over a synthetic project.
 
     Example:
         >>> with Sandbox(Project(events_per_day=100)) as sandbox:
         ...     requests.get(f"{sandbox.url}/export", auth=sandbox.auth, params={...})
 
-    It serves on the loopback interface from daemon threads, between `start` and `stop`.
+    It serves on the loopback interface, from daemon threads of this process, between `start` and
+    `stop`.
     """
 
     def __init__(  # noqa: PLR0913 - all but the first by keyword
@@ -56,18 +58,19 @@ class Sandbox:
         """Prepare a sandbox; `start` starts it.
 
         Args:
-            project: What it exports.
-            port: Where it listens; 0 picks a free port.
-            username: The service account that it lets in.
-            secret: That account's secret.
-            project_id: The project that the account may export.
-            project_secret: The project's secret, the older way to be let in.
-            limits: Rate limits; None for none.
-            shaping: How slow it is.
-            faults: What goes wrong.
-            as_of: Tells the time (aware): what is ingested later is not exported yet. By default
-                it is always the end of the current day, so that a day's answer stays the same.
-            cache_bodies: Keep finished bodies in memory and serve them again: for benchmarks.
+            project: The project that it exports.
+            port: The port to listen on; 0 selects a free one.
+            username: The name of the service account.
+            secret: The secret of the service account.
+            project_id: The id of the project, which the service account may export.
+            project_secret: The secret of the project, the older way to authenticate.
+            limits: The rate limits; None for none.
+            shaping: The delays and the bandwidth.
+            faults: The faults to play.
+            as_of: Gives the current time (an aware datetime). What is ingested later is not
+                exported yet. By default it is the end of the current day, so that the answer for
+                a day stays the same until midnight.
+            cache_bodies: Keep bodies in memory and serve them again; for benchmarks.
         """
         self.project = project
         self.credentials = Credentials(username, secret, project_id, project_secret)
@@ -99,17 +102,17 @@ class Sandbox:
 
     @property
     def requests(self) -> list[ExportRequest]:
-        """Every request for an export that has ended, refused ones as well."""
+        """The requests for an export that have ended, also the refused ones."""
         return self.ledger.requests
 
     @property
     def max_concurrent(self) -> int:
-        """The most export requests that were ever in progress at once."""
+        """The highest number of export requests in progress at the same time."""
         return self.ledger.max_concurrent
 
     @property
     def faults(self) -> tuple[Fault, ...]:
-        """What goes wrong. Assigning it starts all counts afresh, also while the sandbox runs."""
+        """The faults to play. They can be assigned at any time; all counts then start again."""
         return tuple(self._plan.faults)
 
     @faults.setter
@@ -117,7 +120,7 @@ class Sandbox:
         self._plan = FaultPlan(tuple(faults))
 
     def start(self) -> Self:
-        """Listen, and serve from a daemon thread."""
+        """Start to listen, and serve from a daemon thread."""
         if self._server is not None:
             raise RuntimeError("the sandbox is started already")
         self._server = server = Server(self._port, self)
@@ -126,13 +129,13 @@ class Sandbox:
         return self
 
     def stop(self) -> None:
-        """Stop at once: connections are closed in whatever they are doing."""
+        """Stop at once; connections in use are closed."""
         if self._server is not None:
             server, self._server = self._server, None
             server.stop()
 
     def __enter__(self) -> Self:
-        """Start, unless `start` did."""
+        """Start, if it is not started yet."""
         return self if self._server else self.start()
 
     def __exit__(
@@ -147,10 +150,10 @@ class Sandbox:
     def export(
         self, parameters: Mapping[str, str], authorization: str | None, visit: Visit, *, gzip: bool
     ) -> Export:
-        """Let a request in, and give what it is answered with.
+        """Accept a request, and give its answer.
 
         Raises:
-            RefusedError: It is not let in.
+            RefusedError: The request is refused.
         """
         self.credentials.check(authorization, parameters.get("project_id"))
         as_of = self._as_of()

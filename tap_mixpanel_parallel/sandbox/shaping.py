@@ -1,4 +1,4 @@
-"""How slow the sandbox is: a distance to the server that loopback does not have."""
+"""Delays and bandwidth: loopback made as slow as a distant server."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _SLICES_PER_SECOND = 40
 
 @dataclass(frozen=True)
 class Shaping:
-    """How fast answers come.
+    """The speed of answers.
 
     Attributes:
-        first_byte_seconds: Wait before the headers of an export.
-        first_byte_seconds_per_day: Wait this much longer for each day of the range.
-        bytes_per_second: The most bytes of body a second, for each connection. None: as it goes.
+        first_byte_seconds: The delay before the headers of an export.
+        first_byte_seconds_per_day: The delay added for each day of the range.
+        bytes_per_second: The highest rate of the body on each connection; None for no limit.
     """
 
     first_byte_seconds: float = 0.0
@@ -27,31 +27,31 @@ class Shaping:
     bytes_per_second: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what would never send a byte."""
+        """Refuse a rate at which no byte is ever sent."""
         if self.bytes_per_second is not None and self.bytes_per_second < 1:
             raise ValueError(f"bytes_per_second must be positive: {self.bytes_per_second}")
 
     def delay(self, days: int) -> float:
-        """Give the seconds before the first byte of a range of so many days."""
+        """Give the seconds before the first byte for a range of this many days."""
         return self.first_byte_seconds + self.first_byte_seconds_per_day * days
 
 
 class Throttle:
-    """Keeps one body to its pace.
+    """Keeps a body to its rate.
 
-    The pace is kept against the start, not from slice to slice: a sleep that lasts too long is
-    made up for by the next.
+    The rate is measured from the start, not from slice to slice, so that a sleep that is too long
+    makes the next one shorter.
     """
 
     def __init__(self, bytes_per_second: int | None, sleep: Callable[[float], None]) -> None:
-        """Begin now."""
+        """Start now."""
         self._rate = bytes_per_second
         self._sleep = sleep
         self._started = time.monotonic()
         self._sent = 0
 
     def slices(self, piece: bytes) -> Iterator[bytes]:
-        """Give the piece, in slices, each when its time has come."""
+        """Give the piece in slices, each at its time."""
         if self._rate is None:
             yield piece
             return

@@ -1,4 +1,4 @@
-"""Effects of servers, proxies and caches that mix answers up, break HTTP's rules or never end."""
+"""Effects of servers, proxies and caches: wrong answers, invalid HTTP, bodies without an end."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from typing import TYPE_CHECKING, ClassVar
 
 from tap_mixpanel_parallel.sandbox.effects import (
     Effect,
-    Pause,
     Position,
     Source,
-    Step,
-    Unframed,
     split,
 )
+from tap_mixpanel_parallel.sandbox.steps import Pause, Unframed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tap_mixpanel_parallel.sandbox.query import Query
+    from tap_mixpanel_parallel.sandbox.steps import Step
 
 
 @dataclass(frozen=True)
 class AnotherWindow(Effect):
-    """The answer is that of a range so many days later, or earlier if it is negative."""
+    """The answer is for a range this many days later, or earlier if negative."""
 
     name: ClassVar[str] = "another_window"
     days_off: int = -7
@@ -37,7 +36,7 @@ class AnotherWindow(Effect):
 
 @dataclass(frozen=True)
 class SecondAnswer(Effect):
-    """The answer comes once more, late: on a kept connection, before that of the next request."""
+    """The answer is sent again, before the answer to the next request on the connection."""
 
     name: ClassVar[str] = "second_answer"
     comes_again: ClassVar[bool] = True
@@ -45,7 +44,7 @@ class SecondAnswer(Effect):
 
 @dataclass(frozen=True)
 class Trickle(Effect):
-    """From a position on, a byte comes every so many seconds."""
+    """From a position on, one byte is sent every `seconds`."""
 
     name: ClassVar[str] = "trickle"
     seconds: float = 0.5
@@ -64,12 +63,12 @@ class Trickle(Effect):
 
 @dataclass(frozen=True)
 class Endless(Effect):
-    """The lines come again and again."""
+    """The lines are repeated without end."""
 
     name: ClassVar[str] = "endless"
 
     def lines(self, source: Source) -> Iterator[bytes]:
-        """Give the lines, for ever if there are any."""
+        """Give the lines without end, if there are any."""
         some = True
         while some:
             some = False
@@ -80,7 +79,7 @@ class Endless(Effect):
 
 @dataclass(frozen=True)
 class ChunkSize(Effect):
-    """At a position, a chunk says of itself that it has this size, in hexadecimal digits."""
+    """At a position, a chunk header states this size, which should be hexadecimal digits."""
 
     name: ClassVar[str] = "chunk_size"
     size: str = "-5"

@@ -1,7 +1,7 @@
-"""The words of the synthetic product: who its users are and what they do.
+"""The words of the synthetic project: its users, and what they do.
 
-Everything here is JSON text already, cut into fragments that `project` joins into lines: that
-is several times faster than building dictionaries and encoding each of them.
+All of it is prepared as fragments of JSON text, which `project` joins into lines. This is several
+times as fast as to encode a dictionary for each event.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _NOTES = (
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of event: its name, how usual it is, and what it may say."""
+    """A kind of event: its name, how often it occurs, and what it says."""
 
     name: str
     weight: int
@@ -69,7 +69,7 @@ class Kind:
 
 
 class Profile(NamedTuple):
-    """What is the same in all events of a user: device, place, campaign."""
+    """The properties that all events of a user share: device, place, campaign."""
 
     text: str
     mobile: bool
@@ -77,14 +77,14 @@ class Profile(NamedTuple):
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """All that the events of one project are made of."""
+    """The kinds of events and the profiles of a project."""
 
     kinds: tuple[Kind, ...]
     profiles: tuple[Profile, ...]
 
     @property
     def deck(self) -> tuple[Kind, ...]:
-        """Every kind as often as its weight says, to draw from."""
+        """Each kind as often as its weight, to draw from."""
         return tuple(kind for kind in self.kinds for _ in range(kind.weight))
 
 
@@ -102,7 +102,7 @@ def vocabulary(seed: int) -> Vocabulary:
 
 
 def event_names() -> tuple[str, ...]:
-    """Name the events of every synthetic project, the most usual one first."""
+    """Give the names of events in each synthetic project, the most frequent first."""
     return tuple(name for name, *_ in _MEANINGS)
 
 
@@ -240,7 +240,7 @@ def _achievement(rng: random.Random) -> dict[str, Any]:
     }
 
 
-# Name, weight, whether it has a price, and what it says.
+# The name, the weight, whether it has a price, and what it says.
 _MEANINGS = (
     ("Page View", 46, False, _page_view),
     ("Search", 15, False, _search),

@@ -1,4 +1,4 @@
-"""The sandbox's parts that need no server: project, poison, faults' text, limits, `where`."""
+"""The synthetic project and its poison."""
 
 from __future__ import annotations
 
@@ -7,32 +7,17 @@ import re
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from hashlib import blake2b
-from itertools import islice
-from typing import Any, ClassVar
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from tap_mixpanel_parallel.sandbox import (
-    Cut,
-    Fault,
-    Limits,
-    Line,
     Project,
-    Reset,
-    Shaping,
-    Stall,
-    Status,
-    TerminatedEarly,
     poisoned_lines,
 )
-from tap_mixpanel_parallel.sandbox.answers import RefusedError
 from tap_mixpanel_parallel.sandbox.calendar import HOUR, Day
-from tap_mixpanel_parallel.sandbox.faults import FaultPlan
-from tap_mixpanel_parallel.sandbox.limits import Gate
-from tap_mixpanel_parallel.sandbox.query import Query
 from tap_mixpanel_parallel.sandbox.vocabulary import event_names
-from tap_mixpanel_parallel.sandbox.where import compile_where
 
 DAY = date(2025, 1, 8)  # a Wednesday
 LATER = datetime(2026, 1, 1, tzinfo=UTC)
@@ -233,189 +218,3 @@ class TestPoison:
     def test_names_tell_lines_apart_when_a_test_fails(self) -> None:
         names = {json.loads(line)["event"] for line in poisoned_lines(DAY)}
         assert len(names) > 50
-
-
-class TestFaultText:
-    @pytest.mark.parametrize(
-        ("text", "fault"),
-        [
-            ("status=500,times=2", Fault(Status(500), times=2)),
-            (
-                r"status=503,body=<h1>a\, b</h1>,content_type=text/html,retry_after=1",
-                Fault(Status(503, b"<h1>a, b</h1>", "text/html", "1")),
-            ),
-            ("status=204,body=", Fault(Status(204, b""))),
-            ("reset", Fault(Reset())),
-            ("reset=10", Fault(Reset(10))),
-            (
-                "cut=-5,clean,days=2025-01-05..2025-01-11",
-                Fault(Cut(-5, clean=True), days=(date(2025, 1, 5), date(2025, 1, 11))),
-            ),
-            ("cut,days=2025-01-05", Fault(Cut(), days=(date(2025, 1, 5), date(2025, 1, 5)))),
-            ("stall=2.5,at=middle", Fault(Stall(2.5, "middle"))),
-            (
-                "terminated_early,after_lines=10,probability=0.2,seed=7",
-                Fault(TerminatedEarly(after_lines=10), probability=0.2, seed=7),
-            ),
-            (
-                'line={"a": 1},after=1,each_range',
-                Fault(Line(b'{"a": 1}'), after=1, each_range=True),
-            ),
-        ],
-    )
-    def test_parse(self, text: str, fault: Fault) -> None:
-        assert Fault.parse(text) == fault
-
-    @pytest.mark.parametrize(
-        ("text", "message"),
-        [
-            ("", "unknown fault ''; there are status, "),
-            ("explode", "unknown fault 'explode'; there are status, "),
-            ("status", "fault 'status' needs a value: status=..."),
-            ("status=many", "status=many: invalid literal"),
-            ("empty=1", "fault 'empty' takes no value"),
-            ("cut,cleanly", "fault 'cut' has no option 'cleanly'; it has at, clean, days, "),
-            ("cut,clean=yes", "'clean' is a flag"),
-            ("cut,times", "'times' needs a value"),
-            ("cut,days=2025-01-05..2025-01-01", "days end before they start"),
-            ("cut,days=soon", "days=soon: "),
-            ("cut,probability=2", "probability must be between 0 and 1"),
-            ("cut,times=-1", "must not be negative"),
-        ],
-    )
-    def test_errors_say_what_is_wrong(self, text: str, message: str) -> None:
-        with pytest.raises(ValueError, match=re.escape(message)):
-            Fault.parse(text)
-
-
-class TestFaultPlan:
-    QUERY = Query(date(2025, 1, 1), date(2025, 1, 7))
-    OTHER = Query(date(2025, 1, 8), date(2025, 1, 14))
-
-    @staticmethod
-    def hits(plan: FaultPlan, query: Query, times: int) -> list[bool]:
-        return [plan.draw(query) is not None for _ in range(times)]
-
-    def test_after_and_times(self) -> None:
-        plan = FaultPlan([Fault.parse("cut,after=1,times=2")])
-        assert self.hits(plan, self.QUERY, 5) == [False, True, True, False, False]
-
-    def test_each_range(self) -> None:
-        plan = FaultPlan([Fault.parse("cut,times=1,each_range")])
-        assert self.hits(plan, self.QUERY, 2) == [True, False]
-        assert self.hits(plan, self.OTHER, 2) == [True, False]
-
-    def test_days_overlap(self) -> None:
-        plan = FaultPlan([Fault.parse("cut,days=2025-01-07")])
-        assert self.hits(plan, self.QUERY, 1) == [True]
-        assert self.hits(plan, self.OTHER, 1) == [False]
-
-    def test_dice_fall_the_same_way_again(self) -> None:
-        fault = Fault.parse("cut,probability=0.3,seed=7")
-        first = self.hits(FaultPlan([fault]), self.QUERY, 200)
-        assert first == self.hits(FaultPlan([fault]), self.QUERY, 200)
-        assert 30 < sum(first) < 90
-
-    def test_the_first_that_hits_wins(self) -> None:
-        one, two = Fault.parse("cut,times=1"), Fault.parse("empty,times=1")
-        plan = FaultPlan([one, two])
-        assert [plan.draw(self.QUERY) for _ in range(3)] == [one, two, None]
-
-
-class TestLimits:
-    @staticmethod
-    def refusal(gate: Gate) -> tuple[str, dict[str, str]]:
-        with pytest.raises(RefusedError) as refused:
-            gate.enter()
-        assert refused.value.answer.status == 429
-        return json.loads(refused.value.answer.body)["error"], dict(refused.value.answer.headers)
-
-    def test_each_limit(self) -> None:
-        now = 0.0
-        gate = Gate(Limits(per_hour=4, per_second=2, concurrent=3, clock=lambda: now), "1")
-        gate.enter()
-        gate.enter()
-        assert "3/2 queries running in the last second" in self.refusal(gate)[0]
-        now = 1.0
-        gate.enter()
-        message, headers = self.refusal(gate)
-        assert message == "too many export requests in progress for this project"
-        assert headers == {}
-        gate.leave()
-        gate.enter()
-        gate.leave()
-        now = 3599.9
-        message, _ = self.refusal(gate)
-        assert (
-            "3/3 queries running concurrently and 5/4 queries running in the last hour" in message
-        )
-        now = 3600.0
-        gate.enter()
-
-    def test_retry_after(self) -> None:
-        now = 0.0
-        gate = Gate(Limits(per_hour=1, retry_after=True, clock=lambda: now), "1")
-        gate.enter()
-        now = 99.5
-        assert self.refusal(gate)[1] == {"Retry-After": "3501"}
-
-    def test_no_limits(self) -> None:
-        gate = Gate(None, "1")
-        for _ in range(1000):
-            gate.enter()
-
-
-class TestWhere:
-    EVENT: ClassVar[dict[str, Any]] = {"plan": "pro", "seats": 3, "ok": True, 'a"b': "c"}
-
-    @pytest.mark.parametrize(
-        ("expression", "expected"),
-        [
-            ('properties["plan"] == "pro"', True),
-            ('properties["plan"]!="pro"', False),
-            ('properties["seats"] == 3', True),
-            ('properties["seats"] == 3.0', True),
-            ('properties["seats"] == "3"', False),
-            ('properties["ok"] == true', True),
-            ('properties["ok"] == 1', False),
-            ('properties["none"] == "x"', False),
-            ('properties["none"] != "x"', True),
-            (r' properties["a\"b"] == "c" ', True),
-            ('properties["plan"] == "pro" and properties["seats"] == 4', False),
-            ('properties["seats"] == 4 or properties["ok"] == true', True),
-            (
-                'properties["plan"]=="pro" or properties["seats"]==4 and properties["ok"]==false',
-                True,
-            ),
-        ],
-    )
-    def test_understood(self, expression: str, expected: bool) -> None:
-        assert compile_where(expression)(self.EVENT) is expected
-
-    @pytest.mark.parametrize(
-        "expression",
-        [
-            "",
-            "true",
-            'properties["a"]',
-            'properties["a"] > 3',
-            'properties["a"] == 3 nand properties["b"] == 4',
-            'properties["a"] == 3 and',
-            'user["a"] == 3',
-        ],
-    )
-    def test_refused(self, expression: str) -> None:
-        with pytest.raises(ValueError, match="not understood"):
-            compile_where(expression)
-
-
-def test_limit_stops_the_generation() -> None:
-    years = Query(date(2012, 1, 1), date(2024, 12, 31), limit=3)
-    lines = years.lines(Project(events_per_day=10**6), LATER)
-    assert len(list(islice(lines, 10))) == 3
-
-
-def test_shaping() -> None:
-    assert Shaping(1.5, 0.5).delay(4) == 3.5
-    with pytest.raises(ValueError, match="bytes_per_second"):
-        Shaping(bytes_per_second=0)
