@@ -32,7 +32,7 @@ from tap_mixpanel_parallel.write.quarantine import Quarantine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from datetime import datetime
+    from datetime import date, datetime
     from pathlib import Path
 
     from tap_mixpanel_parallel.clock import Clock
@@ -132,7 +132,7 @@ class Run:
                         continue
                     self.state = self.state.finish(
                         part.window,
-                        today=self._today,
+                        today=self._day_of(body.download),
                         lookback_days=self._settings.lookback_days,
                     )
                     self._output.begin(body, part, self.state)
@@ -197,6 +197,15 @@ class Run:
         for _ in conversion:
             self._output.write_pending()
         return conversion.part
+
+    def _day_of(self, body: Download) -> date:
+        """The project's day on which a body was made, by this clock or by Mixpanel's.
+
+        The earlier one counts: a day that is not over must not count as loaded.
+        """
+        if body.answered_at is None:
+            return self._today
+        return min(self._today, body.answered_at.astimezone(self._settings.project_timezone).date())
 
     def _fail(self, body: Body, downloads: Scheduler) -> None:
         """Count a window as failed, or fetch it without a day that has not begun."""

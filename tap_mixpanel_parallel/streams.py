@@ -154,7 +154,16 @@ class EventsStream(Stream):
         """
         settings = self._mixpanel.settings
         state = read_state(self._mixpanel.state, self.name)
-        check_fits(state, selection=settings.selection, today=settings.today)
+        check_fits(state, selection=settings.selection)
+        if state.loaded and state.loaded[-1].last >= settings.today:
+            early = Window(settings.today, state.loaded[-1].last)
+            self.logger.warning(
+                "state: it says that %s is loaded, but today is %s in the project's time zone. "
+                "A clock is or was wrong; the days from today on are read again",
+                early.last,
+                settings.today,
+            )
+            state = state.forget(early)
         return replace(state, selection=settings.selection)
 
     @property

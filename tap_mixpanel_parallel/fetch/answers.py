@@ -22,6 +22,7 @@ from tap_mixpanel_parallel.exceptions import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
 _LONGEST_ANSWER: Final = 200
 _PASSING: Final = frozenset({408, 429})
@@ -63,6 +64,15 @@ def check_framing(response: requests.Response) -> None:
         raise IncompleteExportError(
             "the answer names neither its length nor its end, so it can't be proven complete"
         )
+
+
+def date_of(response: requests.Response) -> datetime | None:
+    """When an answer was made, by the server's clock (RFC 9110, 6.6.1)."""
+    try:
+        moment = parsedate_to_datetime(response.headers.get("Date", ""))
+    except (TypeError, ValueError):
+        return None
+    return moment if moment.tzinfo else None
 
 
 def check_age(response: requests.Response, elapsed: float) -> None:

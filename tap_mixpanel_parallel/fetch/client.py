@@ -24,7 +24,7 @@ from tap_mixpanel_parallel.exceptions import (
     TapError,
     TransportError,
 )
-from tap_mixpanel_parallel.fetch.answers import check_age, check_framing, error_of, is_gzip
+from tap_mixpanel_parallel.fetch.answers import check_age, check_framing, date_of, error_of, is_gzip
 from tap_mixpanel_parallel.fetch.connection import Deadline, OwnConnection
 from tap_mixpanel_parallel.fetch.job import Download
 from tap_mixpanel_parallel.fetch.redaction import Redactor
@@ -109,10 +109,11 @@ def _request(job: Job, connection: OwnConnection) -> Download:
         check_framing(response)
         check_age(response, time.monotonic() - started)
         compressed = is_gzip(response)
+        answered_at = date_of(response)
         size = _save(response, job.path, query.most_bytes)
     if compressed and size == 0:
         raise IncompleteExportError("the answer is cut: gzip without a byte")
-    return Download(job.path, compressed, size, datetime.now(UTC))
+    return Download(job.path, compressed, size, datetime.now(UTC), answered_at)
 
 
 def _parameters(job: Job) -> dict[str, str]:

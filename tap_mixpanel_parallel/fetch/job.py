@@ -64,9 +64,11 @@ class Download:
         compressed: Whether it is gzip.
         size: Its length in bytes.
         received_at: When its last byte came.
+        answered_at: When Mixpanel answered, by its own clock; None if it did not say.
     """
 
     path: Path
     compressed: bool
     size: int
     received_at: datetime
+    answered_at: datetime | None = None

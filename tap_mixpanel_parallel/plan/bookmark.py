@@ -28,7 +28,10 @@ from typing import Any, Final
 
 from tap_mixpanel_parallel.exceptions import StateError
 from tap_mixpanel_parallel.plan.state import ExportState, FailedWindow, Reading, without
-from tap_mixpanel_parallel.plan.windows import EARLIEST_DAY, Window, merge
+from tap_mixpanel_parallel.plan.windows import EARLIEST_DAY, Window, intersect, merge
+
+_EARLY_LOOKBACK: Final = timedelta(days=60)
+"""How far back a state of an early version may have unsettled days."""
 
 _REMEDY: Final = (
     "Use the state that belongs to this configuration, another state id, or none at all "
@@ -108,24 +111,17 @@ def read_state(content: object, stream: str) -> ExportState:
     return from_bookmark(bookmarks.get(stream))
 
 
-def check_fits(state: ExportState, *, selection: Mapping[str, Any], today: date) -> None:
+def check_fits(state: ExportState, *, selection: Mapping[str, Any]) -> None:
     """Refuse a state whose loaded days do not hold what this run would load.
 
     Args:
         state: The saved state.
         selection: This run's settings that decide which events a day has.
-        today: The project's current day.
 
     Raises:
-        StateError: If the days were loaded with other settings, or are in the future.
+        StateError: If the days were loaded with other settings.
     """
-    if not state.loaded:
-        return
-    if state.loaded[-1].last >= today:
-        raise _invalid(
-            f"it says that {state.loaded[-1].last} is loaded, but today is {today} in the project"
-        )
-    if state.selection is None:
+    if not state.loaded or state.selection is None:
         return
     for name in dict.fromkeys([*state.selection, *selection]):
         saved, current = state.selection.get(name), selection.get(name)
@@ -185,7 +181,8 @@ def _read_readings(bookmark: Mapping[Any, Any], loaded: tuple[Window, ...]) -> t
         # last of them was read on the day after it at the earliest.
         next_day = loaded[-1].last + timedelta(days=1)
         last = _read_day(bookmark.get("refreshed_on") or str(next_day))
-        return tuple(Reading(window, last) for window in loaded)
+        recent = Window(last - _EARLY_LOOKBACK, max(last, loaded[-1].last))
+        return tuple(Reading(part, last) for part in intersect(loaded, [recent]))
     readings: tuple[Reading, ...] = ()
     for item in _items(bookmark, "unsettled"):
         if not isinstance(item, (list, tuple)) or len(item) != 3:  # noqa: PLR2004

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _DAY: Final = timedelta(days=1)
 _EVER: Final = date.max.toordinal()
-_NUMBER: Final = re.compile(r"\d[\d.,]*")
+_NUMBER: Final = re.compile(r"(?<!HTTP )\b\d[\d.,]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +85,16 @@ class ExportState:
             lookback_days: For how many days after its end a day can get late events.
         """
         past = intersect([window], _back_from(today, _EVER))
-        readings = [
-            *without(self.unsettled, window),
-            *(Reading(part, today) for part in past),
-        ]
+        read = [Reading(part, today).unsettled(lookback_days) for part in past]
         return replace(
             self,
             loaded=merge([*self.loaded, *past]),
             failed=without(self.failed, window),
             unsettled=_join_readings(
-                Reading(part, reading.read_on)
-                for reading in readings
-                for part in reading.unsettled(lookback_days)
+                [
+                    *without(self.unsettled, window),
+                    *(Reading(part, today) for parts in read for part in parts),
+                ]
             ),
         )
 
@@ -136,16 +134,24 @@ class ExportState:
             wanted: The days that are to be loaded.
             today: The project's current day.
             lookback_days: For how many days after its end a day can get late events.
-            replay: Days to read again, wanted or not.
+            replay: Days to read again.
         """
-        again = self.to_reread(today=today, lookback_days=lookback_days)
         return merge(
             [
                 *subtract([wanted], self.loaded),
-                *intersect([wanted], again),
+                # Wanted or not: a `start_date` that moves on leaves no day half read behind it.
+                *self.to_reread(today=today, lookback_days=lookback_days),
                 *([replay] if replay else []),
             ]
         )
+
+    def resume(self, wanted: Window) -> Window:
+        """The wanted days, and those since the newest loaded day before them.
+
+        For a first day that moves: a schedule that paused leaves no gap.
+        """
+        before = [part.last for part in self.loaded if part.first < wanted.first]
+        return Window(min([wanted.first, *(day + _DAY for day in before[-1:])]), wanted.last)
 
 
 def without(items: Iterable[_Item], window: Window) -> tuple[_Item, ...]:
@@ -177,8 +183,8 @@ def _join_failures(failed: Iterable[FailedWindow]) -> tuple[FailedWindow, ...]:
 
 
 def _kind(failure: FailedWindow) -> str:
-    """The failure's reason without the numbers that differ between windows: lines, sizes, times."""
-    return _NUMBER.sub("#", failure.error)
+    """What neighbours that failed in the same way have in common: no details, no numbers."""
+    return _NUMBER.sub("#", failure.error.partition(": ")[0])
 
 
 def _days_before(day: date, days: int) -> date:

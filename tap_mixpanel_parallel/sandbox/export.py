@@ -38,6 +38,7 @@ class Export:
         delay: The seconds before the first byte.
         bytes_per_second: The highest rate of the body; None for no limit.
         comes_again: Whether it is sent once more, before the next answer on the same connection.
+        made_at: When it is made, in seconds since 1970.
     """
 
     body: Sendable
@@ -45,6 +46,7 @@ class Export:
     delay: float = 0.0
     bytes_per_second: int | None = None
     comes_again: bool = False
+    made_at: float | None = None
 
 
 class Backend(Protocol):

@@ -101,6 +101,7 @@ class Handler(BaseHTTPRequestHandler):
     """Answers the requests of one connection."""
 
     protocol_version = "HTTP/1.1"
+    _made_at: float | None = None
     server_version = "mixpanel-sandbox"
     disable_nagle_algorithm = True
     server: Server
@@ -168,6 +169,7 @@ class Handler(BaseHTTPRequestHandler):
         """Send the headers, then the body in chunks."""
         throttle = Throttle(export.bytes_per_second, self.server.sleep)
         visit.status, visit.gzip = 200, export.body.gzip
+        self._made_at = export.made_at
         self.send_response(200)
         self.send_header("Content-Type", "text/plain")
         self.send_header("Transfer-Encoding", "chunked")
@@ -229,6 +231,10 @@ class Handler(BaseHTTPRequestHandler):
         """Start the headers; an unknown status gets a reason too."""
         known = code in HTTPStatus._value2member_map_
         super().send_response(code, message or (None if known else "Unknown"))
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """The time of an answer, for its `Date` header: an export's own."""
+        return super().date_time_string(self._made_at if timestamp is None else timestamp)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
         """Log at the level DEBUG only."""

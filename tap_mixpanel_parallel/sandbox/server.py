@@ -171,6 +171,7 @@ class Sandbox:
             delay=self.shaping.delay(len(query.days)),
             bytes_per_second=self.shaping.bytes_per_second,
             comes_again=effect.comes_again,
+            made_at=as_of.timestamp(),
         )
 
     def _end_of_today(self) -> datetime:

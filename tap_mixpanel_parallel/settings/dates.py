@@ -31,6 +31,12 @@ def read_wanted(reader: ConfigReader, today: date) -> Window:
     return Window(first, last)
 
 
+def is_period(reader: ConfigReader) -> bool:
+    """Whether `start_date` is a number of days."""
+    value = reader.value("start_date")
+    return isinstance(value, str) and _PERIOD.fullmatch(value) is not None
+
+
 def _read_first(reader: ConfigReader, last: date, today: date) -> date | None:
     """The first day, from a date or a number of days that end with `last`."""
     name = "start_date"

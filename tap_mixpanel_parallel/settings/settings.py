@@ -9,7 +9,7 @@ from tap_mixpanel_parallel.exceptions import SettingsError
 from tap_mixpanel_parallel.plan.plan import Plan, make_plan
 from tap_mixpanel_parallel.plan.windows import Cutting, Window, subtract
 from tap_mixpanel_parallel.settings.credentials import Credentials, read_credentials
-from tap_mixpanel_parallel.settings.dates import read_replay, read_wanted
+from tap_mixpanel_parallel.settings.dates import is_period, read_replay, read_wanted
 from tap_mixpanel_parallel.settings.reader import ConfigReader
 from tap_mixpanel_parallel.settings.schema import API_URLS, SANDBOX
 
@@ -32,6 +32,7 @@ class Settings:
     Attributes:
         credentials: None in the sandbox, which brings its own.
         wanted: The days from `start_date` to `end_date`.
+        is_period: Whether `start_date` is a number of days, so that the wanted days move on.
         replay: Days to read again in this run, wanted or not.
         today: The project's current day as the run starts.
     """
@@ -41,6 +42,7 @@ class Settings:
     credentials: Credentials | None
     project_id: str | None
     wanted: Window
+    is_period: bool
     replay: Window | None
     today: date
     project_timezone: ZoneInfo
@@ -93,7 +95,7 @@ class Settings:
         """
         return make_plan(
             state,
-            self.wanted,
+            state.resume(self.wanted) if self.is_period else self.wanted,
             today=self.today,
             lookback_days=self.lookback_days,
             replay=self.replay,
@@ -143,6 +145,7 @@ class Settings:
             credentials=credentials,
             project_id=project_id,
             wanted=wanted,
+            is_period=is_period(reader),
             replay=replay,
             today=current,
             project_timezone=zone,

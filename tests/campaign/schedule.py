@@ -199,7 +199,8 @@ def _effect(dice: Random) -> Effect:
             TerminatedEarly(text, dice.choice((0, "middle", -1, 10))),
             Line(dice.choice(_NO_EVENTS), dice.choice((0, "middle", -1, 10))),
             HalfLine(),
-            AnotherWindow(dice.choice((-30, -_LONGEST, _LONGEST, 30))),
+            # Not a later one: of days to come it is empty, as is that of a day without events.
+            AnotherWindow(dice.choice((-30, -_LONGEST))),
             SecondAnswer(),
             ChunkSize(dice.choice(("-5", "x", "")), at),
             # The last bytes, or so slowly that only `attempt_timeout` ends it.

@@ -109,7 +109,19 @@ class TestReasons:
                 ["02-28..03-31 new, replay, look-back"],
                 id="replay before the start",
             ),
-            pytest.param(plan("03-01..03-30", end_date="2025-03-20"), [], id="nothing to do"),
+            pytest.param(
+                plan("03-01..03-30", end_date="2025-03-20", lookback_days=0), [], id="nothing to do"
+            ),
+            pytest.param(
+                plan("03-01..03-30", end_date="2025-03-20"),
+                ["03-26..03-30 look-back"],
+                id="not settled, wanted or not",
+            ),
+            pytest.param(
+                plan("03-01..03-12", start_date="P5D", window_days=31, lookback_days=0),
+                ["03-13..03-31 new"],
+                id="a period after a pause",
+            ),
         ],
     )
     def test_examples(self, planned: Plan, expected: list[str]) -> None:
@@ -159,7 +171,7 @@ class TestReasons:
         late = {today - timedelta(days=n + 1) for n in range(lookback_days)}
         asked = {day for day in wanted.days() if day <= today}
         again = set(replay.days()) if replay else set()
-        read = (asked - done) | (asked & late) | again
+        read = (asked - done) | (done & late) | again
         assert days_of(p.window for p in planned.windows) == read
         assert planned.days == len(read)
         assert sum(len(p.window) for p in planned.windows) == len(read), "no day is read twice"

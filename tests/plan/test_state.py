@@ -89,8 +89,8 @@ class TestRun:
             wanted, today=today, lookback_days=lookback_days, replay=replay_days
         )
         assert days_of(remaining) == {
-            day for day in wanted.days() if day not in loaded or day in again
-        } | days_of([replay_days] if replay_days else [])
+            day for day in wanted.days() if day not in loaded
+        } | again | days_of([replay_days] if replay_days else [])
         assert remaining == merge(remaining)
 
     def test_today_is_never_loaded(self) -> None:
@@ -188,16 +188,20 @@ class TestSettled:
     def test_without_a_look_back_every_day_is(self) -> None:
         state = finish(ExportState(), window("01-01..03-31"))
         assert state.to_reread(today=TODAY, lookback_days=0) == ()
-        assert finish(state, window("01-01"), lookback_days=0).unsettled == ()
+        assert finish(state, window("03-26..03-31"), lookback_days=0).unsettled == ()
 
-    def test_a_day_that_nobody_wants_is_remembered(self) -> None:
+    def test_a_day_that_nobody_wants_any_more_is_read_again(self) -> None:
         state = finish(ExportState(), window("01-01..03-31"))
         later = window("05-01").first
-        assert state.remaining(window("01-01..03-27"), today=later, lookback_days=5) == (
-            window("03-26..03-27"),
+        assert state.remaining(window("04-30..05-01"), today=later, lookback_days=5) == (
+            window("03-26..03-30"),
+            window("04-30..05-01"),
         )
-        state = finish(state, window("03-26..03-27"), later)
-        assert state.unsettled == (reading("03-28..03-30", "03-31"),)
+
+    def test_a_run_with_a_shorter_look_back_forgets_nothing(self) -> None:
+        state = finish(ExportState(), window("01-01..03-31"))
+        state = finish(state, window("01-01"), lookback_days=0)
+        assert state.unsettled == (reading("03-26..03-30", "03-31"),)
 
     def test_a_reread_that_fails_unloads(self) -> None:
         state = finish(ExportState(), window("01-01..03-31"))
