@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from tap_mixpanel_parallel import TapMixpanelParallel
 from tap_mixpanel_parallel.settings.schema import CONFIG_SCHEMA
-from tests.support.reference import run
+from tests.support.commands import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

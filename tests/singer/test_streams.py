@@ -13,7 +13,7 @@ from tap_mixpanel_parallel.exceptions import TapError
 from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox
 from tap_mixpanel_parallel.streams import EventsStream
 from tests.support.harness import Body
-from tests.whole.test_increments import CollectingTap, Collector
+from tests.support.pipeline import CollectingTap, Collector
 
 AS_OF: Final = datetime(2025, 6, 1, tzinfo=UTC)
 PROJECT: Final = Project(events_per_day=40, poison=True)

@@ -18,7 +18,7 @@ from singer_sdk.testing import SuiteConfig, get_tap_test_class
 
 from tap_mixpanel_parallel import TapMixpanelParallel
 from tap_mixpanel_parallel.settings.schema import CONFIG_SCHEMA
-from tests.support.reference import ROOT, run
+from tests.support.commands import ROOT, run
 
 if TYPE_CHECKING:
     from pathlib import Path

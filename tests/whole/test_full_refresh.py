@@ -14,9 +14,9 @@ from meltano.core.utils import merge
 from tap_mixpanel_parallel.plan.state import ExportState, FailedWindow
 from tap_mixpanel_parallel.sandbox import Project, Sandbox
 from tap_mixpanel_parallel.settings.settings import Settings
-from tests.support.reference import lines_of, rows_of, table
+from tests.support.expected import expected, lines_of, loaded
+from tests.support.meltano import MeltanoRun, tap_environment
 from tests.support.strategies import DAYS, windows
-from tests.whole.test_meltano import MeltanoRun, tap_environment
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 PROJECT = Project(seed=11, events_per_day=60)
 FIRST, LAST = date(2025, 1, 1), date(2025, 1, 4)
+LOADED_DAYS = {"start_date": str(FIRST), "end_date": str(LAST)}
 AS_OF = datetime(2025, 3, 1, tzinfo=UTC)
 SETTINGS: dict[str, Any] = {
     "project_id": "1234",
@@ -77,14 +78,14 @@ def test_nothing_of_the_saved_state_survives(
 def test_what_changes_is_gone_after_a_full_refresh(meltano_project: Path, changed: str) -> None:
     pipeline = MeltanoRun(meltano_project, f"refresh-{changed.replace(' ', '-')}")
     with Sandbox(PROJECT, limits=None, as_of=lambda: AS_OF, project_id="1234") as sandbox:
-        after = tap_environment(sandbox, end_date=str(LAST), **account(sandbox))
+        after = tap_environment(sandbox, **LOADED_DAYS, **account(sandbox))
         if changed == "the filters":
-            before = tap_environment(sandbox, end_date=str(LAST), **account(sandbox), **FILTERS)
+            before = tap_environment(sandbox, **LOADED_DAYS, **account(sandbox), **FILTERS)
         else:  # no project at a URL is the synthetic one
             before = {name: text for name, text in after.items() if not name.endswith("API_URL")}
         first = pipeline(before)
         assert first.returncode == 0, first.stderr
-        assert pipeline.state()["loaded"]
+        assert pipeline.bookmark()["loaded"]
         refused = pipeline(after)
         assert refused.returncode != 0
         assert "--full-refresh" in refused.stderr, refused.stderr
@@ -95,11 +96,10 @@ def test_what_changes_is_gone_after_a_full_refresh(meltano_project: Path, change
     assert refreshed.returncode == 0, refreshed.stderr
     assert again.returncode == 0, again.stderr
     assert "nothing to fetch" in again.stderr
-    selection = pipeline.state()["selection"]
+    selection = pipeline.bookmark()["selection"]
     assert selection == dict.fromkeys(SETTINGS) | {"project_id": "1234"}
-    everything = rows_of(lines_of(PROJECT, FIRST, LAST, AS_OF))
-    loaded = table(pipeline.database)
-    assert {key for key, row in everything.items() if row.insert_id} <= loaded.keys()
+    everything = expected(lines_of(PROJECT, FIRST, LAST, AS_OF))
+    assert not everything - loaded(pipeline.database), "all is there, beside what was before"
 
 
 def account(sandbox: Sandbox) -> dict[str, str]:

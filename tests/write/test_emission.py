@@ -16,7 +16,7 @@ from tap_mixpanel_parallel.fetch.scheduler import Fetcher
 from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox
 from tap_mixpanel_parallel.streams import EventsStream
 from tap_mixpanel_parallel.write.emission import Emission
-from tests.whole.test_increments import CollectingTap, Collector
+from tests.support.pipeline import CollectingTap, Collector
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
