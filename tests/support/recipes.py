@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 from typing import Final
 
-from tap_mixpanel_parallel.sandbox import Project, Sandbox
 from tests.support.commands import ROOT
-
-AS_OF: Final = datetime(2025, 3, 1, tzinfo=UTC)
-MAIN: Final = Project(seed=21, events_per_day=30)
 
 _DOCUMENTS: Final = tuple(
     path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -34,15 +29,3 @@ def section(title: str, language: str = r"\w+", number: int = 0) -> str:
         rf"```{language}\n(.*?)```", re.split("^#+ ", rest, flags=re.MULTILINE)[0], re.DOTALL
     )
     return str(code[number])
-
-
-def sandbox_of(project: Project, project_id: str) -> Sandbox:
-    """A project with an account of its own."""
-    return Sandbox(
-        project,
-        username=f"etl.{project_id}.mp-service-account",
-        secret=f"secret-of-{project_id}",
-        project_id=project_id,
-        limits=None,
-        as_of=lambda: AS_OF,
-    )

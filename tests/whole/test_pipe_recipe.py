@@ -15,7 +15,8 @@ import pytest
 from tap_mixpanel_parallel.sandbox import Fault, Status
 from tests.support.commands import BIN, run
 from tests.support.expected import assert_same, expected, lines_of, loaded
-from tests.support.recipes import AS_OF, MAIN, recipe, sandbox_of, section
+from tests.support.projects import AS_OF, MAIN, sandbox_of
+from tests.support.recipes import recipe, section
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

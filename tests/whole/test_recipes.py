@@ -15,7 +15,8 @@ from tap_mixpanel_parallel.plan.windows import Window, merge
 from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox, Shaping
 from tests.support.commands import BIN, ROOT, run
 from tests.support.expected import assert_same, expected, lines_of, loaded, upserted
-from tests.support.recipes import AS_OF, MAIN, recipe, sandbox_of, section
+from tests.support.projects import AS_OF, MAIN, sandbox_of
+from tests.support.recipes import recipe, section
 
 if TYPE_CHECKING:
     import subprocess

@@ -1,0 +1,23 @@
+"""Projects that have an account of their own."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+from tap_mixpanel_parallel.sandbox import Project, Sandbox
+
+AS_OF: Final = datetime(2025, 3, 1, tzinfo=UTC)
+MAIN: Final = Project(seed=21, events_per_day=30)
+
+
+def sandbox_of(project: Project, project_id: str) -> Sandbox:
+    """A project, as Mixpanel has it under this number."""
+    return Sandbox(
+        project,
+        username=f"etl.{project_id}.mp-service-account",
+        secret=f"secret-of-{project_id}",
+        project_id=project_id,
+        limits=None,
+        as_of=lambda: AS_OF,
+    )
