@@ -28,7 +28,7 @@ from tests.support.anything import (
     encoded,
 )
 from tests.support.commands import run
-from tests.support.invocation import assert_plain, invoke
+from tests.support.invocation import Ended, assert_plain, invoke
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -88,7 +88,7 @@ def test_any_command(options: list[str], state: bytes, catalog: bytes, stdin: by
     check("--config", "tap.json", *options, files=files, stdin=stdin)
 
 
-REAL: Final[list[tuple[str, dict[str, str], str]]] = [
+REFUSED: Final[list[tuple[str, dict[str, str], str]]] = [
     ("--config tap.json", {"LOGLEVEL": "LOUD"}, "LOGLEVEL: 'LOUD' is not a level; give one of"),
     ("--config tap.json", {f"{PREFIX}LOGLEVEL": "1"}, f"{PREFIX}LOGLEVEL: '1' is not a level"),
     (
@@ -124,6 +124,9 @@ REAL: Final[list[tuple[str, dict[str, str], str]]] = [
     ("--config tap.json --catalog other.json", {}, "catalog: it has no stream 'events' but users"),
     ("--config list.json", {}, "config: list.json holds a list, not an object"),
     ("--config deep.json", {}, "config: deep.json is nested too deeply; give a flatter one"),
+]
+IN_A_SHELL: Final[list[tuple[str, dict[str, str], str]]] = [
+    ("--config ENV", {f"{PREFIX}PARALLEL": "maybe"}, "parallel: 'maybe' is neither true nor"),
     ("--status --state - <&-", {}, "state: standard input is closed; give it a file"),
     ("--config - <&-", {}, "config: standard input is closed; give it a file"),
     ("--status --state state.json >&-", {}, "standard output is closed"),
@@ -131,9 +134,9 @@ REAL: Final[list[tuple[str, dict[str, str], str]]] = [
 ]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("arguments", "env", "said"), REAL, ids=[row[2][:40] for row in REAL])
-def test_a_real_process(tmp_path: Path, arguments: str, env: dict[str, str], said: str) -> None:
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the files lie that the commands name, and where the commands run."""
     for name, content in {
         "tap": CONFIG,
         "list": [],
@@ -142,17 +145,39 @@ def test_a_real_process(tmp_path: Path, arguments: str, env: dict[str, str], sai
     }.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     (tmp_path / "deep.json").write_text('{"stream_map_config": ' + "[" * 9000 + "]" * 9000 + "}")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def settings_of(arguments: str, env: dict[str, str]) -> dict[str, str]:
+    """The variables of a command; it may take its settings from them."""
     own = {f"{PREFIX}{name.upper()}": str(value) for name, value in CONFIG.items()}
-    command = f"tap-mixpanel-parallel {arguments}"
+    return (own if "ENV" in arguments else {}) | env
 
-    done = run(
-        "bash", "-c", command, cwd=tmp_path, settings=(own if "ENV" in command else {}) | env
-    )
 
-    assert done.returncode == 1
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
+def assert_refused(ended: Ended, said: str) -> None:
+    assert ended.code == 1
+    assert said in ended.errors
+    assert "Traceback" not in ended.errors
+    assert ended.output == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "said"), REFUSED, ids=[row[2][:40] for row in REFUSED]
+)
+@pytest.mark.usefixtures("folder")
+def test_what_is_refused(arguments: str, env: dict[str, str], said: str) -> None:
+    assert_refused(invoke(*arguments.split(), env=settings_of(arguments, env)), said)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "env", "said"), IN_A_SHELL, ids=[row[2][:40] for row in IN_A_SHELL]
+)
+def test_a_real_process(folder: Path, arguments: str, env: dict[str, str], said: str) -> None:
+    variables = settings_of(arguments, env)
+    done = run("bash", "-c", f"tap-mixpanel-parallel {arguments}", cwd=folder, settings=variables)
+    assert_refused(Ended(done.returncode, done.stdout, done.stderr), said)
 
 
 def test_the_command_line_replaces_the_environment() -> None:
