@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar, Final
 
 from tap_mixpanel_parallel.sandbox import Effect, Sandbox
 from tests.support.commands import BIN, PATIENCE, environment
+from tests.support.projects import access_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -117,10 +118,7 @@ class Lab:
         self.database = folder / "loaded.duckdb"
         self.settings: State = {
             "region": "sandbox",
-            "api_url": sandbox.url,
-            "project_id": sandbox.credentials.project_id,
-            "service_account_username": sandbox.auth[0],
-            "service_account_secret": sandbox.auth[1],
+            **access_to(sandbox),
             "requests_per_second": 1000,
             "requests_per_hour": 1_000_000,
             "max_attempts": 1,

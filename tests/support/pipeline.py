@@ -14,6 +14,7 @@ from tap_mixpanel_parallel.plan.windows import Window, merge
 from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox
 from tap_mixpanel_parallel.write.stdout import MessageWriter
 from tests.support.expected import Table, expected, lines_of, upserted
+from tests.support.projects import access_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,12 +104,8 @@ class Pipeline:
 
     def run(self, **settings: Any) -> Run:
         """Run the tap with what the last run left, and load what it says."""
-        account = self.sandbox.credentials
         config = {
-            "api_url": self.sandbox.url,
-            "project_id": account.project_id,
-            "service_account_username": account.username,
-            "service_account_secret": account.secret,
+            **access_to(self.sandbox),
             "start_date": "2025-01-01",
             "requests_per_second": 1000,
             "requests_per_hour": 1_000_000,

@@ -1,4 +1,4 @@
-"""Projects that have an account of their own."""
+"""Projects that have an account of their own, and how a tap reads them."""
 
 from __future__ import annotations
 
@@ -21,3 +21,13 @@ def sandbox_of(project: Project, project_id: str) -> Sandbox:
         limits=None,
         as_of=lambda: AS_OF,
     )
+
+
+def access_to(sandbox: Sandbox) -> dict[str, str]:
+    """The settings by which a tap reads it."""
+    return {
+        "api_url": sandbox.url,
+        "project_id": sandbox.credentials.project_id,
+        "service_account_username": sandbox.credentials.username,
+        "service_account_secret": sandbox.credentials.secret,
+    }

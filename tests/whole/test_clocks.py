@@ -12,6 +12,7 @@ from tap_mixpanel_parallel.exceptions import LaterThanTodayError, RefusedError
 from tap_mixpanel_parallel.sandbox import Project, Sandbox
 from tests.support.expected import assert_same
 from tests.support.pipeline import CollectingTap, FrozenClock, Pipeline
+from tests.support.projects import access_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,14 +78,7 @@ def test_a_clock_that_is_days_ahead_stops_the_run() -> None:
 
 def test_a_trial_names_the_clock() -> None:
     with pipeline_ahead() as pipeline:
-        account = pipeline.sandbox.credentials
-        config = {
-            "api_url": pipeline.sandbox.url,
-            "project_id": account.project_id,
-            "service_account_username": account.username,
-            "service_account_secret": account.secret,
-            "start_date": str(date(2025, 1, 20)),
-        }
+        config = {**access_to(pipeline.sandbox), "start_date": str(date(2025, 1, 20))}
         tap = CollectingTap(config=config, clock=pipeline.clock)
         with pytest.raises(LaterThanTodayError, match=CLOCK):
             tap.run_connection_test()

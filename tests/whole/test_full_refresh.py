@@ -16,6 +16,7 @@ from tap_mixpanel_parallel.sandbox import Project, Sandbox
 from tap_mixpanel_parallel.settings.settings import Settings
 from tests.support.expected import expected, lines_of, loaded
 from tests.support.meltano import MeltanoRun, tap_environment
+from tests.support.projects import access_to
 from tests.support.strategies import DAYS, windows
 
 if TYPE_CHECKING:
@@ -78,9 +79,9 @@ def test_nothing_of_the_saved_state_survives(
 def test_what_changes_is_gone_after_a_full_refresh(meltano_project: Path, changed: str) -> None:
     pipeline = MeltanoRun(meltano_project, f"refresh-{changed.replace(' ', '-')}")
     with Sandbox(PROJECT, limits=None, as_of=lambda: AS_OF, project_id="1234") as sandbox:
-        after = tap_environment(sandbox, **LOADED_DAYS, **account(sandbox))
+        after = tap_environment(sandbox, **LOADED_DAYS, **access_to(sandbox))
         if changed == "the filters":
-            before = tap_environment(sandbox, **LOADED_DAYS, **account(sandbox), **FILTERS)
+            before = tap_environment(sandbox, **LOADED_DAYS, **access_to(sandbox), **FILTERS)
         else:  # no project at a URL is the synthetic one
             before = {name: text for name, text in after.items() if not name.endswith("API_URL")}
         first = pipeline(before)
@@ -100,12 +101,3 @@ def test_what_changes_is_gone_after_a_full_refresh(meltano_project: Path, change
     assert selection == dict.fromkeys(SETTINGS) | {"project_id": "1234"}
     everything = expected(lines_of(PROJECT, FIRST, LAST, AS_OF))
     assert not everything - loaded(pipeline.database), "all is there, beside what was before"
-
-
-def account(sandbox: Sandbox) -> dict[str, str]:
-    username, secret = sandbox.auth
-    return {
-        "project_id": sandbox.credentials.project_id,
-        "service_account_username": username,
-        "service_account_secret": secret,
-    }

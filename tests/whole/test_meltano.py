@@ -14,6 +14,7 @@ from tests.support.commands import ROOT, run
 from tests.support.exact import digits, doubles
 from tests.support.expected import assert_same, expected, lines_of, loaded
 from tests.support.meltano import MeltanoRun, tap_environment
+from tests.support.projects import access_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,14 +92,10 @@ def test_meltano_keeps_what_loaded_and_repairs_the_rest(
 
 
 def test_shell_pipe(tmp_path: Path, sandbox: Sandbox) -> None:
-    username, secret = sandbox.auth
     (tmp_path / "tap.json").write_text(
         json.dumps(
             {
-                "api_url": sandbox.url,
-                "project_id": "1",
-                "service_account_username": username,
-                "service_account_secret": secret,
+                **access_to(sandbox),
                 "start_date": str(FIRST),
                 "end_date": str(LAST),
                 "requests_per_second": 100,
