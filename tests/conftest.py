@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from tests.support.reference import ROOT, run
+from tests.support.commands import ROOT, run
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tap_mixpanel_parallel.sandbox import Sandbox
 from tests.campaign.schedule import Round, Schedule
-from tests.support.expected import Table, assert_same, expected, loaded
-from tests.support.harness import PATIENCE, Lab, environment, lines_of, states_of
+from tests.support.commands import PATIENCE, environment
+from tests.support.exact import digits, doubles
+from tests.support.expected import Table, assert_same, expected, lines_of, loaded
+from tests.support.harness import Lab, states_of
 from tests.support.tap_at import tap_at
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ class _Trial:
     def __init__(self, schedule: Schedule, folder: Path, report: Report) -> None:
         self._schedule = schedule
         self._report = report
-        self._as_text = schedule.tap["properties_format"] == "string"
+        self._normal = digits if schedule.tap["properties_format"] == "string" else doubles
         self._sandbox = Sandbox(
             schedule.project, limits=None, shaping=schedule.shaping, as_of=lambda: self._now
         )
@@ -180,12 +182,12 @@ class _Trial:
         return "end_date" not in self._schedule.tap
 
     def _table(self) -> Table:
-        table = loaded(self._lab.database, as_text=self._as_text)
+        table = loaded(self._lab.database, normal=self._normal)
         return table.without_users() if self._is_passing else table
 
     def _expected(self, first: date, last: date, as_of: datetime) -> Table:
         lines = lines_of(self._schedule.project, first, last, as_of)
-        table = expected(lines, as_text=self._as_text)
+        table = expected(lines, normal=self._normal)
         # Where days pass, users are merged: a settled day has them as they were.
         return table.without_users() if self._is_passing else table
 

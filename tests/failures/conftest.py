@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tap_mixpanel_parallel.sandbox import Project, Sandbox
-from tests.support.harness import AS_OF, Lab
+from tests.support.expected import AS_OF
+from tests.support.harness import Lab
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ from tap_mixpanel_parallel.fetch.client import ExportClient
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.sandbox import Cut, Damage, Effect, Fault, Project, Sandbox
 from tap_mixpanel_parallel.settings.credentials import Credentials
-from tests.support.harness import AS_OF
+from tests.support.expected import AS_OF
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

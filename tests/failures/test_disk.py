@@ -16,17 +16,9 @@ import pytest
 from tap_mixpanel_parallel.fetch import spool as spool_module
 from tap_mixpanel_parallel.sandbox import Damage, Fault, Line, Project, Shaping, Status
 from tests.failures.conftest import DAYS
-from tests.support.harness import (
-    PATIENCE,
-    Body,
-    Lab,
-    Output,
-    environment,
-    identities,
-    lines_of,
-    on_time,
-    wait_until,
-)
+from tests.support.commands import PATIENCE, environment
+from tests.support.expected import lines_of
+from tests.support.harness import Body, Lab, Output, identities, on_time, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

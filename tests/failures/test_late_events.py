@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox, Status
-from tests.support.expected import assert_same, expected, loaded
-from tests.support.harness import Lab, State, environment, lines_of, states_of
+from tests.support.commands import environment
+from tests.support.expected import assert_same, expected, lines_of, loaded
+from tests.support.harness import Lab, State, states_of
 from tests.support.tap_at import tap_at
 
 if TYPE_CHECKING:

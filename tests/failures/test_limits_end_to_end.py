@@ -16,7 +16,7 @@ from tap_mixpanel_parallel.fetch.client import download
 from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
 from tap_mixpanel_parallel.sandbox import Fault, Limits, Project, Status
 from tap_mixpanel_parallel.tap import TapMixpanelParallel
-from tests.support.harness import PATIENCE
+from tests.support.commands import PATIENCE
 
 if TYPE_CHECKING:
     from tap_mixpanel_parallel.fetch.job import Download, Job

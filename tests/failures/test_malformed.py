@@ -9,7 +9,8 @@ import pytest
 
 from tap_mixpanel_parallel.sandbox import Effect, Fault, HalfLine, Line, Status, TerminatedEarly
 from tests.failures.conftest import DAYS
-from tests.support.harness import Body, Lab, Output, identities, lines_of
+from tests.support.expected import lines_of
+from tests.support.harness import Body, Lab, Output, identities
 
 if TYPE_CHECKING:
     from pathlib import Path

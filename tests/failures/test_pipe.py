@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from tap_mixpanel_parallel.sandbox import Fault, Project, Shaping
-from tests.support.harness import PATIENCE, Body, Lab, State, environment, wait_until
+from tests.support.commands import PATIENCE, environment
+from tests.support.harness import Body, Lab, State, wait_until
 
 if TYPE_CHECKING:
     from tests.failures.conftest import LabMaker

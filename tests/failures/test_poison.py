@@ -2,87 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
-from datetime import date
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox, Status, poisoned_lines
-from tests.support.expected import Table, assert_same, expected, loaded
-from tests.support.harness import AS_OF, PATIENCE, Body, Lab, environment
+from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox, Status
+from tests.support.commands import PATIENCE, environment
+from tests.support.exact import digits, doubles
+from tests.support.expected import AS_OF, Normal, Table, assert_same, expected, loaded
+from tests.support.harness import Body, Lab, body
+from tests.support.poison import DAY, DIGITS, POISON, SANE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
-DAY: Final = date(2025, 2, 1)
+NORMAL: Final[dict[str, Normal]] = {"object": doubles, "string": digits}
 
 
-def _event(name: str, insert_id: str, more: bytes, time: bytes = b"1738368000123") -> bytes:
-    return b'{"event":"%s","properties":{"time":%s,"distinct_id":"p2","$insert_id":"%s"%s}}' % (
-        name.encode(),
-        time,
-        insert_id.encode(),
-        more and b"," + more,
-    )
-
-
-MORE: Final = {
-    "encoded lone surrogates": _event(
-        "x", "m1", b'"a\xed\xa0\xbd":"\xed\xb8\x80","b":"\xed\xa0\xbd\xed\xb8\x80"'
-    ),
-    "both forms in one line": _event("x", "m2", rb'"a":"\ud83d","b":"%s"' % b"\xed\xa0\xbd"),
-    "UTF-8 of four bytes": _event("x", "m3", '"v":"𐍈 🎉 \U0010ffff"'.encode()),
-    "what Latin-1 would spoil": _event("東京 München", "m4", '"ключ":"значение"'.encode()),
-    "time after 9999": _event("x", "m5", b"", b"253402300800000"),
-    "time far after 9999": _event("x", "m6", b"", b"99999999999999999"),
-    "time before year 1": _event("x", "m7", b"", b"-62135596800001"),
-    "time with an exponent": _event("x", "m8", b"", b"1.738368000123e12"),
-    "time with a fraction before 1970": _event("x", "m9", b"", b"-0.5"),
-    "time as ISO text with a zone": _event("x", "m10", b"", b'"2025-02-01T02:00:00+02:00"'),
-    "time as a date": _event("x", "m11", b"", b'"2025-02-01"'),
-    "time with ISO blanks": _event("x", "m12", b"", b'"2025-02-01 03:04:05.678901"'),
-    "$insert_id that occurs twice in an event": _event("x", "m13", b'"$insert_id":"m13b"'),
-    "distinct_id that occurs twice in an event": _event("x", "m14", b'"distinct_id":"p3"'),
-    "time that occurs twice in an event": _event("x", "m15", b'"time":1738368000999'),
-    "an id from before a merge": _event("x", "m16", b'"$distinct_id_before_identity":"d"'),
-    "an empty id from before a merge": _event("x", "m17", b'"$distinct_id_before_identity":""'),
-    "a null id from before a merge": _event("x", "m18", b'"$distinct_id_before_identity":null'),
-    "a number's id from before a merge": _event("x", "m19", b'"$distinct_id_before_identity":7'),
-    "an insert id with U+001F": _event("x", r"m\u001f20", b""),
-    "a quote and a comma": _event('\\"a\\",b', "m21", b'"a\\",\\"b":"\\",\\"\\r\\n\\""'),
-    "what a spreadsheet runs": _event("=1+1", "m22", b'"v":"=cmd|","w":"@SUM(A1)"'),
-    "a backslash at the end": _event("x\\\\", "m23\\\\", b'"v\\\\":"\\\\"'),
-    "processed before 1970": _event("x", "m24", b'"mp_processing_time_ms":-1'),
-    "processed at no time": _event("x", "m25", b'"mp_processing_time_ms":"soon"'),
-    "a name of blanks": _event("  ", "m26", b""),
-    "a long number": _event("x", "m27", b'"v":0.%s1,"w":%s' % (b"0" * 200, b"9" * 400)),
-    "megabyte": _event("x", "m28", b'"v":"%s"' % (b"0123456789abcdef" * 62_000)),
-    "escapes only": _event("x", "m29", b'"v":"%s"' % (rb"\u0041" * 20_000)),
-    "a hundred lists": _event("x", "m30", b'"v":%s%s' % (b"[" * 100, b"]" * 100)),
-    "an event's name among the properties": _event("x", "m31", b'"event":"y","properties":"z"'),
-}
-DIGITS: Final = "Poison: time as digits in text"
-
-
-def _name(line: bytes) -> str:
-    return str(json.loads(line)["event"]).encode("ascii", "replace").decode()
-
-
-SANDBOX: Final = {
-    f"{_name(line)} ({number})": line for number, line in enumerate(poisoned_lines(DAY))
-}
-POISON: Final = SANDBOX | MORE
-SANE: Final = {name: line for name, line in POISON.items() if not name.startswith(DIGITS)}
-FORMATS: Final = ("object", "string")
-
-
-def pipe(folder: Path, body: Body | Status, properties_format: str) -> Table:
-    """Load a body through both commands, and give the table."""
-    with Sandbox(Project(), limits=None, as_of=lambda: AS_OF, faults=[Fault(body)]) as sandbox:
+def pipe(folder: Path, answer: Body | Status, properties_format: str) -> Table:
+    """Load an answer through both commands, and give the table."""
+    with Sandbox(Project(), limits=None, as_of=lambda: AS_OF, faults=[Fault(answer)]) as sandbox:
         lab = Lab(folder, sandbox)
         lab.settings |= {
             "start_date": str(DAY),
@@ -101,20 +42,16 @@ def pipe(folder: Path, body: Body | Status, properties_format: str) -> Table:
             tap.wait(PATIENCE)
     assert target.returncode == 0, target.stderr.decode()
     assert tap.returncode == 0, lab.errors
-    return loaded(lab.database, as_text=properties_format == "string")
+    return loaded(lab.database, normal=NORMAL[properties_format])
 
 
-def body(lines: Iterable[bytes]) -> bytes:
-    return b"".join(line + b"\n" for line in lines)
-
-
-@pytest.fixture(scope="module", params=FORMATS)
+@pytest.fixture(scope="module", params=NORMAL)
 def table(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Table, bool]:
-    """All of the poison, loaded, and whether `properties` went as text."""
+) -> tuple[Table, Normal]:
+    """All of the poison, loaded, and what the loader makes of `properties`."""
     folder = tmp_path_factory.mktemp(request.param)
-    return pipe(folder, Body(body(SANE.values())), request.param), request.param == "string"
+    return pipe(folder, Body(body(SANE.values())), request.param), NORMAL[request.param]
 
 
 @pytest.mark.slow
@@ -122,17 +59,17 @@ class TestPoison:
     """What comes back."""
 
     @pytest.mark.parametrize("name", SANE)
-    def test_it_comes_back(self, table: tuple[Table, bool], name: str) -> None:
-        rows, as_text = table
+    def test_it_comes_back(self, table: tuple[Table, Normal], name: str) -> None:
+        rows, normal = table
 
-        missing = expected([SANE[name]], as_text=as_text) - rows
+        missing = expected([SANE[name]], normal=normal) - rows
 
         assert not missing
 
-    def test_nothing_else_comes_back(self, table: tuple[Table, bool]) -> None:
-        rows, as_text = table
+    def test_nothing_else_comes_back(self, table: tuple[Table, Normal]) -> None:
+        rows, normal = table
 
-        assert_same(rows, expected(SANE.values(), as_text=as_text))
+        assert_same(rows, expected(SANE.values(), normal=normal))
 
 
 @pytest.mark.slow

@@ -15,7 +15,8 @@ import pytest
 
 from tap_mixpanel_parallel.exceptions import OutputError, ReaderGoneError
 from tap_mixpanel_parallel.write.printing import whole_output
-from tests.support.harness import PATIENCE, TAP, environment
+from tests.support.commands import PATIENCE, environment
+from tests.support.harness import TAP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,18 +17,9 @@ import pytest
 
 from tap_mixpanel_parallel.sandbox import Fault, Project, Shaping, Status
 from tests.failures.conftest import DAYS
-from tests.support.expected import assert_same, expected, loaded
-from tests.support.harness import (
-    BIN,
-    PATIENCE,
-    Lab,
-    Output,
-    State,
-    environment,
-    identities,
-    lines_of,
-    wait_until,
-)
+from tests.support.commands import BIN, PATIENCE, environment
+from tests.support.expected import assert_same, expected, lines_of, loaded
+from tests.support.harness import Lab, Output, State, identities, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -28,7 +28,8 @@ from tap_mixpanel_parallel.sandbox import (
     TerminatedEarly,
 )
 from tests.failures.conftest import DAYS
-from tests.support.harness import AS_OF, Body, Identity, Lab, Output, identities, lines_of
+from tests.support.expected import AS_OF, lines_of
+from tests.support.harness import Body, Identity, Lab, Output, identities
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

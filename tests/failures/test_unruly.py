@@ -25,7 +25,9 @@ from tap_mixpanel_parallel.sandbox import (
     Trickle,
 )
 from tests.failures.conftest import DAYS
-from tests.support.harness import PATIENCE, Body, Identity, Lab, Output, identities, lines_of
+from tests.support.commands import PATIENCE
+from tests.support.expected import lines_of
+from tests.support.harness import Body, Identity, Lab, Output, identities
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

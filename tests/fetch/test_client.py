@@ -1,25 +1,18 @@
-"""One window's request: what is sent, what each answer means, and no secret in any error."""
+"""One window's request: what is sent, and which body is a whole export."""
 
 from __future__ import annotations
 
 import base64
-import errno
-import gzip
 import json
-import math
-import os
 import re
 import time
-from datetime import UTC, date, datetime, timedelta
-from email.utils import format_datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, quote, quote_plus, urlsplit
+from urllib.parse import parse_qs, urlsplit
 from zoneinfo import ZoneInfo
 
 import pytest
-import requests
-import urllib3
 
 from tap_mixpanel_parallel.convert.body import read_blocks
 from tap_mixpanel_parallel.convert.conversion import Conversion, ConversionOptions
@@ -27,75 +20,26 @@ from tap_mixpanel_parallel.convert.record_lines import row_encoder
 from tap_mixpanel_parallel.exceptions import (
     AttemptError,
     IncompleteExportError,
-    LaterThanTodayError,
     OversizeError,
     RateLimitError,
     RefusedError,
     SpoolError,
-    TapError,
     TransportError,
 )
-from tap_mixpanel_parallel.fetch import answers as answers_module
 from tap_mixpanel_parallel.fetch import client as client_module
-from tap_mixpanel_parallel.fetch.client import download as fetch
-from tap_mixpanel_parallel.fetch.job import Download, Job, Query
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.sandbox import Fault, Limits, Project, Sandbox
 from tap_mixpanel_parallel.settings.credentials import Credentials
+from tests.support.mocked import URL, WEEK, Client, answer, client, error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from requests_mock import Mocker
 
-COUNTED = "requests of others and of earlier runs count too"
-HOST = "data.mixpanel.com"
-URL = f"https://{HOST}/api/2.0"
-WEEK = Window(date(2025, 1, 6), date(2025, 1, 8))
-SECRET = "p&ss w/rd+42"
-ACCOUNT = Credentials("bob@mp", SECRET, "123")
+    from tap_mixpanel_parallel.fetch.job import Download
+
 FULL = Path("/dev/full")
-
-
-class Client:
-    """Makes attempts with one query."""
-
-    def __init__(self, url: str, credentials: Credentials, **options: Any) -> None:
-        self.query = Query(url, credentials, **options)
-
-    def download(self, window: Window, path: Path) -> Download:
-        return fetch(Job(window, self.query, path))
-
-
-def client(credentials: Credentials = ACCOUNT, **options: Any) -> Client:
-    return Client(URL, credentials, **options)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "window.body"
-
-
-def answer(mock: Mocker, body: bytes = b"", status: int = 200, **headers: str) -> None:
-    """Answer every export with this; a name's underscores stand for hyphens."""
-    length = {"Content-Length": str(len(body))}
-    given = {name.replace("_", "-"): value for name, value in headers.items()}
-    mock.get(f"{URL}/export", content=body, status_code=status, headers=length | given)
-
-
-def error(path: Path) -> TapError:
-    """What a request ends with."""
-    with pytest.raises(TapError) as caught:
-        client().download(WEEK, path)
-    text = str(caught.value)
-    for secret in (SECRET, quote(SECRET, safe=""), quote_plus(SECRET)):
-        assert secret not in text
-    assert "\n" not in text
-    return caught.value
-
-
-def problem(message: str) -> bytes:
-    return json.dumps({"error": message}).encode()
 
 
 class TestRequest:
@@ -247,255 +191,6 @@ class TestBody:
         assert type(found) is SpoolError
         assert f"spool_dir: {path.parent} can't be written (No space left on devi" in str(found)
         assert not path.is_symlink(), "nothing is left of an attempt that failed"
-
-
-class TestErrors:
-    @pytest.mark.parametrize(
-        ("status", "body", "kind", "text"),
-        [
-            (
-                400,
-                problem("Unable to authenticate request"),
-                RefusedError,
-                "Mixpanel refuses the export. HTTP 400: Unable to authenticate request; check "
-                "service_account_username and service_account_secret (or project_secret), and "
-                "region",
-            ),
-            (
-                400,
-                problem("to_date cannot be later than today"),
-                LaterThanTodayError,
-                "Mixpanel refuses the export. HTTP 400: to_date cannot be later than today; "
-                "check the clock of this machine, and project_timezone",
-            ),
-            (
-                400,
-                problem("Invalid where expression"),
-                RefusedError,
-                "Mixpanel refuses the export. HTTP 400: Invalid where expression; "
-                "check events, where and project_timezone",
-            ),
-            (
-                400,
-                problem("Unable to find project: invalid project id for cluster us"),
-                RefusedError,
-                "Mixpanel refuses the export. HTTP 400: Unable to find project: invalid project "
-                "id for cluster us; check region and project_id: each region knows its own "
-                "projects only",
-            ),
-            (
-                401,
-                problem("Invalid service account credentials"),
-                RefusedError,
-                "Mixpanel refuses the export. HTTP 401: Invalid service account credentials; "
-                "check service_account_username and service_account_secret (or project_secret), "
-                "and region",
-            ),
-            (
-                402,
-                problem("Your plan does not allow API calls"),
-                RefusedError,
-                "Mixpanel refuses the export. HTTP 402: Your plan does not allow API calls; the "
-                "raw export is not part of the project's plan",
-            ),
-            (
-                403,
-                b"",
-                RefusedError,
-                "Mixpanel refuses the export. HTTP 403; give the service account access to the "
-                "project, and check project_id and region",
-            ),
-            (
-                404,
-                b"<h1>Not Found</h1>",
-                RefusedError,
-                "Mixpanel refuses the export. HTTP 404: Not Found; check region and api_url",
-            ),
-            (
-                302,
-                b"",
-                RefusedError,
-                "HTTP 302: Mixpanel redirects, and credentials follow no redirect; check region "
-                "and api_url",
-            ),
-            (204, b"", TransportError, "HTTP 204"),
-            (408, b"slow", TransportError, "HTTP 408: slow"),
-            (
-                500,
-                b"<html><head><style>p {}</style><script>let x</script></head>\n"
-                b"<body>Internal &amp; bad\n\n error</body></html>",
-                TransportError,
-                "HTTP 500: Internal & bad error",
-            ),
-            (502, b'{"status": "error"}', TransportError, 'HTTP 502: {"status": "error"}'),
-            (503, b"", TransportError, "HTTP 503"),
-            (599, b"[1]", TransportError, "HTTP 599: [1]"),
-            (500, b"\xff\xfe", TransportError, "HTTP 500: \ufffd\ufffd"),
-            (429, problem("too many"), RateLimitError, f"HTTP 429: too many; {COUNTED}"),
-        ],
-    )
-    def test_statuses(
-        self,
-        requests_mock: Mocker,
-        path: Path,
-        status: int,
-        body: bytes,
-        kind: type[TapError],
-        text: str,
-    ) -> None:
-        answer(requests_mock, body, status)
-        found = error(path)
-        assert type(found) is kind
-        assert str(found) == text
-        assert isinstance(found, RefusedError) is (kind is RefusedError)
-        assert not path.exists()
-
-    def test_no_redirect_is_followed(self, requests_mock: Mocker, path: Path) -> None:
-        elsewhere = requests_mock.get("https://elsewhere.example/", content=b"{}\n")
-        answer(requests_mock, b"", 302, Location="https://elsewhere.example/")
-        assert isinstance(error(path), RefusedError)
-        assert not elsewhere.called
-
-    def test_a_long_answer_is_cut(self, requests_mock: Mocker, path: Path) -> None:
-        answer(requests_mock, b"x" * 100_000, 500)
-        assert str(error(path)) == "HTTP 500: " + "x" * 200
-
-    def test_a_compressed_error(self, requests_mock: Mocker, path: Path) -> None:
-        body = gzip.compress(problem("no"))
-        answer(requests_mock, body, 500, Content_Encoding="gzip")
-        assert str(error(path)) == "HTTP 500: no"
-
-    def test_a_compressed_error_that_is_damaged(self, requests_mock: Mocker, path: Path) -> None:
-        answer(requests_mock, b"no gzip", 500, Content_Encoding="gzip")
-        assert str(error(path)) == "HTTP 500"
-
-    @pytest.mark.parametrize(
-        ("value", "seconds"),
-        [
-            ("3600", 3600.0),
-            ("0", 0.0),
-            ("9" * 400, math.inf),
-            ("Fri, 31 Dec 99999999999999999999 23:59:59 GMT", None),
-            ("Fri, 31 Dec 2027 23:59:59 +99999999999999", None),
-            (" 7 ", 7.0),
-            (None, None),
-            ("", None),
-            ("-1", None),
-            ("1.5", None),
-            ("soon", None),
-            ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
-            ("Wed, 15 Jan 2025 10:01:30 GMT", 90.0),
-        ],
-    )
-    def test_retry_after(
-        self,
-        requests_mock: Mocker,
-        path: Path,
-        monkeypatch: pytest.MonkeyPatch,
-        value: str | None,
-        seconds: float | None,
-    ) -> None:
-        now = datetime(2025, 1, 15, 10, tzinfo=UTC).timestamp()
-        monkeypatch.setattr(answers_module.time, "time", lambda: now)
-        answer(requests_mock, b"", 429, **({} if value is None else {"Retry_After": value}))
-        found = error(path)
-        assert isinstance(found, RateLimitError)
-        assert found.retry_after == seconds
-
-    def test_retry_after_as_the_standard_writes_it(self, requests_mock: Mocker, path: Path) -> None:
-        later = datetime.now(UTC) + timedelta(hours=1)
-        answer(requests_mock, b"", 429, Retry_After=format_datetime(later, usegmt=True))
-        found = error(path)
-        assert isinstance(found, RateLimitError)
-        assert found.retry_after == pytest.approx(3600, abs=10)
-
-    @pytest.mark.parametrize(
-        ("raised", "text"),
-        [
-            (requests.ReadTimeout("x"), "no byte for 600 seconds (request_timeout)"),
-            (requests.ConnectTimeout("x"), f"no connection to {HOST} within 60 seconds"),
-            (requests.ConnectionError("refused"), f"{HOST}: refused"),
-            (
-                requests.ConnectionError(
-                    urllib3.exceptions.ProtocolError("aborted", ConnectionResetError(104, "reset"))
-                ),
-                "reset",
-            ),
-            (requests.ConnectionError(f"auth {SECRET} of bob"), "auth *** of bob"),
-            (
-                requests.ConnectionError(f"/x?a={quote(SECRET, safe='')}&b={quote_plus(SECRET)}"),
-                "/x?a=***&b=***",
-            ),
-            (requests.exceptions.SSLError("CERTIFICATE_VERIFY_FAILED"), "CERTIFICATE_VERIFY_FAIL"),
-            (requests.exceptions.SSLError("x"), f"{HOST}: x; where a proxy signs"),
-            (requests.exceptions.ChunkedEncodingError("broken"), f"{HOST}: broken"),
-            (urllib3.exceptions.IncompleteRead(7, 9), f"{HOST}: "),
-            (ValueError(f"no {SECRET}"), f"{HOST}: ValueError: no ***"),
-            (MemoryError(), f"{HOST}: MemoryError: MemoryError"),
-            (
-                requests.ConnectionError(OSError(errno.EMFILE, os.strerror(errno.EMFILE))),
-                "Too many open files; raise the limit of open files (ulimit -n), or lower workers",
-            ),
-        ],
-        ids=[
-            "read timeout",
-            "connect timeout",
-            "refused",
-            "reset",
-            "secret",
-            "quoted",
-            "tls",
-            "tls's hint",
-            "broken",
-            "cut",
-            "none of a library's own",
-            "without a text",
-            "files",
-        ],
-    )
-    def test_transport(
-        self, requests_mock: Mocker, path: Path, raised: Exception, text: str
-    ) -> None:
-        requests_mock.get(f"{URL}/export", exc=raised)
-        found = error(path)
-        assert type(found) is TransportError
-        assert text in str(found)
-        assert found.__suppress_context__
-
-
-class TestSecrets:
-    FORMS = pytest.mark.parametrize(
-        "said",
-        [
-            SECRET,
-            quote(SECRET, safe=""),
-            quote_plus(SECRET),
-            f"https://bob%40mp:{quote(SECRET, safe='')}@data.mixpanel.com",
-            f"{SECRET}{SECRET}",
-            "Basic " + base64.b64encode(f"bob@mp:{SECRET}".encode()).decode(),
-        ],
-        ids=["plain", "quoted", "form", "url", "twice", "header"],
-    )
-
-    @FORMS
-    @pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500])
-    @pytest.mark.parametrize("as_json", [True, False])
-    def test_what_the_server_echoes(
-        self, requests_mock: Mocker, path: Path, status: int, as_json: bool, said: str
-    ) -> None:
-        answer(requests_mock, problem(said) if as_json else said.encode(), status)
-        text = str(error(path))
-        assert "***" in text
-        assert base64.b64encode(f"bob@mp:{SECRET}".encode()).decode() not in text
-
-    def test_a_secret_that_is_cut(self, requests_mock: Mocker, path: Path) -> None:
-        answer(requests_mock, b"x" * 191 + b" " + SECRET.encode(), 500)
-        assert SECRET[:6] not in str(error(path))
-
-    def test_a_project_secret(self, requests_mock: Mocker, path: Path) -> None:
-        answer(requests_mock, b"bad s3cret", 500)
-        with pytest.raises(TransportError, match=r"^HTTP 500: bad \*\*\*$"):
-            client(Credentials("s3cret", "", None)).download(WEEK, path)
 
 
 PROJECT = Project(events_per_day=120)

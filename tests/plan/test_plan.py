@@ -15,7 +15,7 @@ from tap_mixpanel_parallel.plan.state import ExportState, FailedWindow, Reading
 from tap_mixpanel_parallel.plan.windows import Cutting, Window, count_days
 from tap_mixpanel_parallel.settings.schema import CONFIG_SCHEMA
 from tap_mixpanel_parallel.settings.settings import Settings
-from tests.support.reference import run
+from tests.support.commands import run
 from tests.support.strategies import DAYS, RANGES, days_of, windows
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from tap_mixpanel_parallel.plan.bookmark import from_bookmark
 from tap_mixpanel_parallel.plan.state import ExportState, FailedWindow
 from tap_mixpanel_parallel.plan.status import Status
 from tap_mixpanel_parallel.plan.windows import Window, merge
-from tests.support.reference import run
+from tests.support.commands import run
 from tests.support.strategies import RANGES, days_of
 
 if TYPE_CHECKING:

@@ -28,8 +28,9 @@ from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.report import display
 from tap_mixpanel_parallel.report.results import BatchResult, Reporter
 from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox
-from tests.support.gate import PATIENCE, Gate
-from tests.support.reference import BIN, environment, lines_of
+from tests.support.commands import BIN, PATIENCE, environment
+from tests.support.expected import lines_of
+from tests.support.gate import Gate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -24,7 +24,7 @@ from tap_mixpanel_parallel.report.results import BatchResult, Reporter
 from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox, Status
 from tap_mixpanel_parallel.sandbox.effects import Line
 from tap_mixpanel_parallel.wording import printable, shown
-from tests.support.reference import run
+from tests.support.commands import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox
-from tests.support.reference import lines_of, run
+from tests.support.commands import run
+from tests.support.expected import lines_of
 
 if TYPE_CHECKING:
     from pathlib import Path

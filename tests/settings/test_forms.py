@@ -21,7 +21,7 @@ from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.settings.forms import parse_json, value_of
 from tap_mixpanel_parallel.settings.schema import CONFIG_SCHEMA
 from tap_mixpanel_parallel.settings.settings import Settings
-from tests.support.reference import run
+from tests.support.commands import run
 
 if TYPE_CHECKING:
     from tap_mixpanel_parallel.tap import TapMixpanelParallel as Tap

@@ -13,7 +13,8 @@ from tap_mixpanel_parallel.exceptions import TapError
 from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox
 from tap_mixpanel_parallel.streams import EventsStream
 from tests.support.harness import Body
-from tests.whole.test_increments import CollectingTap, Collector
+from tests.support.pipeline import CollectingTap, Collector
+from tests.support.projects import access_to
 
 AS_OF: Final = datetime(2025, 6, 1, tzinfo=UTC)
 PROJECT: Final = Project(events_per_day=40, poison=True)
@@ -56,12 +57,8 @@ def run(
     **settings: Any,
 ) -> Messages:
     with Sandbox(PROJECT, limits=None, as_of=lambda: AS_OF, faults=faults) as sandbox:
-        account = sandbox.credentials
         config = {
-            "api_url": sandbox.url,
-            "project_id": account.project_id,
-            "service_account_username": account.username,
-            "service_account_secret": account.secret,
+            **access_to(sandbox),
             "requests_per_second": 1000,
             "requests_per_hour": 1_000_000,
         }

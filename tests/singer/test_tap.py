@@ -20,8 +20,8 @@ from singer_sdk.testing import SuiteConfig, get_tap_test_class
 from tap_mixpanel_parallel import TapMixpanelParallel
 from tap_mixpanel_parallel.exceptions import SettingsError
 from tap_mixpanel_parallel.settings.schema import CONFIG_SCHEMA
+from tests.support.commands import ROOT, run
 from tests.support.recipes import section
-from tests.support.reference import ROOT, run
 
 if TYPE_CHECKING:
     from pathlib import Path

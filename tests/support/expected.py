@@ -1,37 +1,42 @@
-"""What a loaded table must hold, worked out from the export's lines without the tap's code."""
+"""The oracle: what a loaded table must hold, and what it holds.
+
+The first is worked out from the lines that the sandbox exports, without the tap's code.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
+from zoneinfo import ZoneInfo
 
 import duckdb
 
+from tests.support.exact import Number, doubles, parsed
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-_LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+    from tap_mixpanel_parallel.sandbox import Project
+
+Normal = Callable[[Any], str]
+"""What a loader makes of parsed `properties`, as text in which equal means the same to it."""
+
+AS_OF: Final = datetime(2025, 6, 1, tzinfo=UTC)
+"""When the sandbox exports, where a test does not care."""
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_MS: Final = 86_400_000
 _FIRST_MS: Final = (date.min - date(1970, 1, 1)).days * _DAY_MS
 _LAST_MS: Final = ((date.max - date(1970, 1, 1)).days + 1) * _DAY_MS - 1
 
-
-class _Number(str):
-    """A number, digit for digit."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        """Tell it from a text of the same digits."""
-        return str(self)
+_COLUMNS: Final = "event_id, event, epoch_ms(time), distinct_id, insert_id, properties::varchar"
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,8 @@ class Row:
     """A row of the table, in a form in which equal means the same.
 
     Attributes:
-        properties: JSON text, normalized as far as the loader's own way with it demands.
+        time_ms: Milliseconds since 1970 in UTC.
+        properties: JSON text, normalized only as far as a loader itself changes it.
     """
 
     event: str | None
@@ -49,7 +55,7 @@ class Row:
     properties: str
 
     def without_user(self) -> Row:
-        """The row less all that changes as users are merged, and duplicates come."""
+        """The row without all that changes as users are merged, and duplicates come."""
         return replace(self, distinct_id=None, properties="")
 
 
@@ -74,12 +80,21 @@ class Table:
         """The rows of both tables."""
         return Table(self.keyed | other.keyed, self.others + other.others)
 
-    def without_users(self) -> Table:
-        """The rows less all that changes as users are merged, and duplicates come."""
+    def map(self, change: Callable[[Row], Row]) -> Table:
+        """The rows, each changed in this way."""
+        others = Counter(map(change, self.others.elements()))
+        return Table({key: change(row) for key, row in self.keyed.items()}, others)
+
+    def where(self, condition: Callable[[Row], bool]) -> Table:
+        """The rows for which a condition holds."""
+        others = {row: count for row, count in self.others.items() if condition(row)}
         return Table(
-            {key: row.without_user() for key, row in self.keyed.items()},
-            Counter(row.without_user() for row in self.others.elements()),
+            {key: row for key, row in self.keyed.items() if condition(row)}, Counter(others)
         )
+
+    def without_users(self) -> Table:
+        """The rows without all that changes as users are merged, and duplicates come."""
+        return self.map(Row.without_user)
 
     def __bool__(self) -> bool:
         """Whether there is any row."""
@@ -90,31 +105,35 @@ class Table:
         return len(self.keyed) + self.others.total()
 
 
-def expected(lines: Iterable[bytes], *, as_text: bool = False) -> Table:
+def lines_of(project: Project, first: date, last: date, as_of: datetime = AS_OF) -> list[bytes]:
+    """The lines that a project exports for some days."""
+    days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
+    return [line for day in days for line in project.lines(day, as_of=as_of)]
+
+
+def expected(lines: Iterable[bytes], *, zone: str = "UTC", normal: Normal = doubles) -> Table:
     """What an upserting loader makes of an export: of events with one key, the last.
 
     Args:
         lines: The export's lines; each an event.
-        as_text: Whether the loader is handed `properties` as text, which it keeps digit for
-            digit. An object goes through Python's `json`, which makes numbers double
-            precision and keeps the last of properties with one name.
+        zone: The time zone of the project, whose wall time is in each event's `time`.
+        normal: What the loader makes of `properties`.
     """
     keyed: dict[str, Row] = {}
     others: Counter[Row] = Counter()
     for line in lines:
-        text = line.decode("utf-8", "surrogatepass")
-        parsed = json.loads(text, parse_int=_Number, parse_float=_Number)
-        name, values = _mended(parsed["event"]), parsed["properties"]
+        event = dict(parsed(line.decode("utf-8", "surrogatepass")))
+        name, values = event["event"], dict(event["properties"])
         time_ms = _milliseconds(values["time"])
         distinct_id = _as_text(values.get("distinct_id"))
         insert_id = _as_text(values.get("$insert_id"))
         sent_id = _as_text(values.get("$distinct_id_before_identity"))
         row = Row(
             event=name or None,
-            time_ms=min(max(time_ms, _FIRST_MS), _LAST_MS),
+            time_ms=_in_utc(min(max(time_ms, _FIRST_MS), _LAST_MS), zone),
             distinct_id=distinct_id or None,
             insert_id=insert_id or None,
-            properties=_properties(text, as_text=as_text),
+            properties=normal(event["properties"]),
         )
         if insert_id:
             sent_id = distinct_id if sent_id is None else sent_id
@@ -126,26 +145,38 @@ def expected(lines: Iterable[bytes], *, as_text: bool = False) -> Table:
     return Table(keyed, others)
 
 
-def loaded(database: Path, *, as_text: bool = False) -> Table:
-    """What target-duckdb has loaded; nothing, if it has no table yet."""
+def upserted(records: Iterable[Mapping[str, Any]], *, normal: Normal = doubles) -> Table:
+    """What an upserting loader makes of records: of those with one key, the last."""
+    return _table(
+        (
+            record["event_id"],
+            Row(
+                event=record["event"] or None,
+                time_ms=_since_epoch(datetime.fromisoformat(record["time"])),
+                distinct_id=record["distinct_id"] or None,
+                insert_id=record["insert_id"] or None,
+                properties=normal(parsed(_json(record["properties"]))),
+            ),
+        )
+        for record in records
+    )
+
+
+def loaded(database: Path, *, table: str = "events", normal: Normal = doubles) -> Table:
+    """What is loaded into a DuckDB file; nothing, if it has no such table yet."""
     with duckdb.connect(str(database)) as connection:
         tables = connection.execute(
             "select count(*) from information_schema.tables"
-            " where table_schema = 'mixpanel' and table_name = 'events'"
+            " where table_schema = 'mixpanel' and table_name = ?",
+            [table],
         ).fetchone()
         if tables == (0,):
             return Table({}, Counter())
-        found = connection.execute(
-            "select event_id, event, epoch_ms(time), distinct_id, insert_id, properties::varchar"
-            " from mixpanel.events"
-        ).fetchall()
-    rows = [
-        (key, Row(name, time_ms, distinct_id, insert_id, _normal(properties, as_text=as_text)))
+        relation = connection.table(f"mixpanel.{table}")
+        found = relation.project(_COLUMNS).fetchall()
+    return _table(
+        (key, Row(name, time_ms, distinct_id, insert_id, normal(parsed(properties))))
         for key, name, time_ms, distinct_id, insert_id, properties in found
-    ]
-    return Table(
-        {key: row for key, row in rows if row.insert_id},
-        Counter(row for _, row in rows if not row.insert_id),
     )
 
 
@@ -156,58 +187,44 @@ def assert_same(actual: Table, wanted: Table) -> None:
     assert not extra, f"{len(extra)} events are extra or changed: {_some(extra)}"
 
 
+def _table(rows: Iterable[tuple[str, Row]]) -> Table:
+    """The rows by key, of one key the last."""
+    by_key = dict(rows)
+    return Table(
+        {key: row for key, row in by_key.items() if row.insert_id},
+        Counter(row for row in by_key.values() if not row.insert_id),
+    )
+
+
 def _some(table: Table, limit: int = 3) -> str:
     rows = [*table.keyed.items(), *((None, row) for row in table.others)]
     return "; ".join(f"{key}: {str(row)[:500]}" for key, row in rows[:limit])
 
 
-def _properties(line: str, *, as_text: bool) -> str:
-    """The `properties` of a line, normalized."""
-    if as_text:
-        _, pairs = _exactly(line)
-        return repr(_mended(dict(pairs)["properties"]))
-    return _normal(json.dumps(_mended(json.loads(line)["properties"])), as_text=False)
-
-
-def _normal(text: str, *, as_text: bool) -> str:
-    """JSON text, so that equal values are equal texts: in every digit, or as the loader does."""
-    return repr(_exactly(text)) if as_text else json.dumps(json.loads(text))
-
-
-def _exactly(text: str) -> Any:
-    """JSON with each number's digits, and with every pair of an object, in order."""
-    return json.loads(
-        text,
-        parse_int=_Number,
-        parse_float=_Number,
-        object_pairs_hook=lambda pairs: ("object", pairs),
-    )
+def _json(properties: Any) -> str:
+    return properties if isinstance(properties, str) else json.dumps(properties)
 
 
 def _milliseconds(value: Any) -> int:
-    if isinstance(value, _Number):
+    if isinstance(value, Number):
         return math.floor(float(value)) if "." in value or "e" in value.lower() else int(value)
     if value.isdigit():
         return int(value)
     moment = datetime.fromisoformat(value)
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return (aware - _EPOCH) // timedelta(milliseconds=1)
+    return _since_epoch(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+
+
+def _in_utc(wall_ms: int, zone: str) -> int:
+    """The moment of a wall time; of two moments, the first."""
+    if zone == "UTC":  # also at the ends of the calendar
+        return wall_ms
+    wall = _EPOCH.replace(tzinfo=None) + timedelta(milliseconds=wall_ms)
+    return _since_epoch(wall.replace(tzinfo=ZoneInfo(zone)))
+
+
+def _since_epoch(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
 def _as_text(value: object) -> str | None:
-    if value is None:
-        return None
-    return str(_mended(value)) if isinstance(value, str) else json.dumps(value)
-
-
-def _mended(value: Any) -> Any:
-    """The value with U+FFFD for lone surrogates, which no loader can store."""
-    if isinstance(value, _Number):
-        return value
-    if isinstance(value, str):
-        return _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", value)
-    if isinstance(value, (list, tuple)):
-        return type(value)(map(_mended, value))
-    if isinstance(value, dict):
-        return {_mended(name): _mended(item) for name, item in value.items()}
-    return value
+    return None if value is None else str(value) if isinstance(value, str) else json.dumps(value)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from threading import Condition
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
+
+from tests.support.commands import PATIENCE
 
 if TYPE_CHECKING:
     from datetime import datetime
     from types import TracebackType
     from typing import Self
-
-PATIENCE: Final = 60.0
-"""Seconds after which something hangs: far more than anything takes on a busy machine."""
 
 
 class Gate:

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import time
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
+from datetime import date, timedelta
 from typing import IO, TYPE_CHECKING, Any, ClassVar, Final
 
-from tap_mixpanel_parallel.sandbox import Effect, Project, Sandbox
+from tap_mixpanel_parallel.sandbox import Effect, Sandbox
+from tests.support.commands import BIN, PATIENCE, environment
+from tests.support.projects import access_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from tap_mixpanel_parallel.sandbox.effects import Source
 
-BIN: Final = Path(sys.executable).parent
 TAP: Final = str(BIN / "tap-mixpanel-parallel")
 TARGET: Final = str(BIN / "target-duckdb")
-AS_OF: Final = datetime(2025, 6, 1, tzinfo=UTC)
-PATIENCE: Final = 60.0
-"""Seconds after which a process hangs: far more than any takes on a busy machine."""
 
 State = dict[str, Any]
 Identity = tuple[str, str]
@@ -52,17 +48,9 @@ def on_time(body: bytes, source: Source) -> bytes:
     return body.replace(b"TIME", b"%d" % first["properties"]["time"])
 
 
-def environment(**settings: str) -> dict[str, str]:
-    """This environment less what would configure the commands, and these variables."""
-    prefixes = ("MELTANO_", "TAP_", "TARGET_", "LOGLEVEL")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
-    return kept | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"} | settings
-
-
-def lines_of(project: Project, first: date, last: date, as_of: datetime = AS_OF) -> list[bytes]:
-    """The lines that a project exports for some days."""
-    days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
-    return [line for day in days for line in project.lines(day, as_of=as_of)]
+def body(lines: Iterable[bytes]) -> bytes:
+    """The body of an export that consists of these lines."""
+    return b"".join(line + b"\n" for line in lines)
 
 
 def identities(lines: Iterable[bytes]) -> Counter[Identity]:
@@ -130,10 +118,7 @@ class Lab:
         self.database = folder / "loaded.duckdb"
         self.settings: State = {
             "region": "sandbox",
-            "api_url": sandbox.url,
-            "project_id": sandbox.credentials.project_id,
-            "service_account_username": sandbox.auth[0],
-            "service_account_secret": sandbox.auth[1],
+            **access_to(sandbox),
             "requests_per_second": 1000,
             "requests_per_hour": 1_000_000,
             "max_attempts": 1,
@@ -167,7 +152,7 @@ class Lab:
         self.settings |= settings
         done = subprocess.run(
             self.tap(state),
-            env=environment(**(env or {})),
+            env=environment(env),
             capture_output=True,
             check=False,
             timeout=PATIENCE,
@@ -182,7 +167,7 @@ class Lab:
         self.settings |= settings
         with (self.folder / "stderr").open("wb") as errors:
             process = subprocess.Popen(
-                self.tap(), env=environment(**(env or {})), stdout=stdout, stderr=errors
+                self.tap(), env=environment(env), stdout=stdout, stderr=errors
             )
         try:
             yield process

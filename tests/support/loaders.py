@@ -13,11 +13,14 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from tests.support.reference import ROOT
+from tests.support.commands import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+PAGE: Final = (ROOT / "docs" / "loaders.md").read_text()
+"""What the project says of them."""
 
 _VENV: Final = ROOT / ".venv-loaders"
 _PACKAGES: Final = (

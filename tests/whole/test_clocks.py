@@ -10,8 +10,9 @@ import pytest
 
 from tap_mixpanel_parallel.exceptions import LaterThanTodayError, RefusedError
 from tap_mixpanel_parallel.sandbox import Project, Sandbox
-from tests.support.reference import assert_same
-from tests.whole.test_increments import CollectingTap, FrozenClock, Pipeline, expected
+from tests.support.expected import assert_same
+from tests.support.pipeline import CollectingTap, FrozenClock, Pipeline
+from tests.support.projects import access_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +53,7 @@ def test_the_last_window_is_read_without_the_day_that_has_not_begun(
             assert [str(window) for window in run.asked] == asked
         # The 19th goes on, so it is not loaded, though it was yesterday when the run began.
         assert pipeline.loaded == ["2025-01-15..2025-01-18"]
-        assert_same(pipeline.rows, expected(pipeline, "2025-01-15", "2025-01-19"))
+        assert_same(pipeline.table, pipeline.exported("2025-01-15", "2025-01-19"))
 
         told = [message for message in caplog.messages if "2025-01-20 is left out" in message]
         assert len(told) == 1
@@ -63,7 +64,7 @@ def test_the_last_window_is_read_without_the_day_that_has_not_begun(
         pipeline.sandbox = later
         assert pipeline.run_on(moment).read == ["2025-01-19..2025-01-20"]
         assert pipeline.loaded == ["2025-01-15..2025-01-19"]
-        assert_same(pipeline.rows, expected(pipeline, "2025-01-15", "2025-01-20"))
+        assert_same(pipeline.table, pipeline.exported("2025-01-15", "2025-01-20"))
 
 
 def test_a_clock_that_is_days_ahead_stops_the_run() -> None:
@@ -77,14 +78,7 @@ def test_a_clock_that_is_days_ahead_stops_the_run() -> None:
 
 def test_a_trial_names_the_clock() -> None:
     with pipeline_ahead() as pipeline:
-        account = pipeline.sandbox.credentials
-        config = {
-            "api_url": pipeline.sandbox.url,
-            "project_id": account.project_id,
-            "service_account_username": account.username,
-            "service_account_secret": account.secret,
-            "start_date": str(date(2025, 1, 20)),
-        }
+        config = {**access_to(pipeline.sandbox), "start_date": str(date(2025, 1, 20))}
         tap = CollectingTap(config=config, clock=pipeline.clock)
         with pytest.raises(LaterThanTodayError, match=CLOCK):
             tap.run_connection_test()

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from markdown_it import MarkdownIt
 
-from tests.support.reference import ROOT
+from tests.support.commands import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

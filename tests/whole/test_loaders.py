@@ -11,12 +11,12 @@ import duckdb
 import pytest
 
 from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox
-from tests.failures.test_poison import body
-from tests.support.expected import assert_same, expected, loaded
-from tests.support.harness import AS_OF, PATIENCE, Body, Lab, environment
-from tests.support.loaders import program
+from tests.support.commands import PATIENCE, environment, run
+from tests.support.exact import digits
+from tests.support.expected import AS_OF, assert_same, expected, loaded
+from tests.support.harness import Body, Lab, body
+from tests.support.loaders import PAGE, program
 from tests.support.recipes import recipe
-from tests.support.reference import ROOT, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 # The first of them installs the loaders.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-PAGE: Final = (ROOT / "docs" / "loaders.md").read_text()
 DAY: Final = "2025-01-06"
 NOON: Final = 1736164800000
 
@@ -167,8 +166,8 @@ class TestDuckDb:
         _, done = pipe.load(properties_format="string")
 
         assert done.returncode == 0, done.stderr.decode()
-        wanted = expected([event("before"), line], as_text=True)
-        assert_same(loaded(pipe.lab.database, as_text=True), wanted)
+        wanted = expected([event("before"), line], normal=digits)
+        assert_same(loaded(pipe.lab.database, normal=digits), wanted)
 
     def test_a_megabyte_of_quotes_fits_as_text(self, pipe: Pipe) -> None:
         """CSV doubles them; nothing grows more."""
@@ -179,7 +178,7 @@ class TestDuckDb:
         _, done = pipe.load(properties_format="string")
 
         assert done.returncode == 0, done.stderr.decode()
-        assert_same(loaded(pipe.lab.database, as_text=True), expected([line], as_text=True))
+        assert_same(loaded(pipe.lab.database, normal=digits), expected([line], normal=digits))
 
 
 class TestCsv:

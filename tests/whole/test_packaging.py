@@ -12,7 +12,7 @@ from zipfile import ZipFile
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.support.reference import ROOT, run
+from tests.support.commands import ROOT, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

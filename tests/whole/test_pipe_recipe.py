@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from tap_mixpanel_parallel.sandbox import Fault, Status
+from tests.support.commands import BIN, run
+from tests.support.expected import assert_same, expected, lines_of, loaded
+from tests.support.projects import AS_OF, MAIN, sandbox_of
 from tests.support.recipes import recipe, section
-from tests.support.reference import BIN, assert_same, lines_of, rows_of, run, table
-from tests.whole.test_recipes import AS_OF, MAIN, sandbox_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -166,5 +167,5 @@ def test_a_full_disk(tmp_path: Path, pages: int) -> None:
         code, new = load(days[-1])
         assert code == 0
         assert json.loads(new) != json.loads(old)
-    expected = rows_of(lines_of(MAIN, days[0], days[-1], AS_OF))
-    assert_same(table(tmp_path / "warehouse.duckdb"), expected)
+    wanted = expected(lines_of(MAIN, days[0], days[-1], AS_OF))
+    assert_same(loaded(tmp_path / "warehouse.duckdb"), wanted)

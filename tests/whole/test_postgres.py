@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 from collections import Counter
 from dataclasses import replace
@@ -14,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox
-from tests.failures.test_poison import DAY, SANE, body
 from tests.support import postgres
-from tests.support.expected import Row, Table, assert_same, expected
-from tests.support.harness import AS_OF, PATIENCE, Body, Lab, environment, last_state, lines_of
-from tests.support.loaders import program
+from tests.support.commands import PATIENCE, environment
+from tests.support.exact import Number, Pairs, digits, parsed
+from tests.support.expected import AS_OF, Normal, Row, Table, assert_same, expected, lines_of
+from tests.support.harness import Body, Lab, body, last_state
+from tests.support.loaders import PAGE, program
+from tests.support.poison import DAY, SANE
 from tests.support.recipes import recipe
-from tests.whole.test_loaders import PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -153,8 +153,7 @@ def test_a_table_takes_the_other_format(
 
     assert done.returncode == 0, done.stderr.decode()
     assert type_of_properties(database) == kind
-    everything = wanted(WITHOUT_NULL[:half], values), wanted(WITHOUT_NULL[half:], values)
-    assert_same(loaded(database, values), both(*everything))
+    assert_same(loaded(database, values), wanted(WITHOUT_NULL, values))
 
 
 def test_without_copy_a_jsonb_table_refuses_text(
@@ -213,7 +212,7 @@ def type_of_properties(database: Database) -> str:
     ).strip()
 
 
-def loaded(database: Database, normal: Callable[[Any], str]) -> Table:
+def loaded(database: Database, normal: Normal) -> Table:
     """What the loader has loaded."""
     found = database.rows(
         "select event_id, event, distinct_id, insert_id, properties::text as properties,"
@@ -236,72 +235,20 @@ def loaded(database: Database, normal: Callable[[Any], str]) -> Table:
     return Table(keyed, Counter(row for _, row in rows if not row.insert_id))
 
 
-def wanted(lines: Iterable[bytes], normal: Callable[[Any], str]) -> Table:
+def wanted(lines: Iterable[bytes], normal: Normal) -> Table:
     """What it should have loaded, with U+FFFD for what no column can hold."""
-    keyed: dict[str, Row] = {}
-    others: Counter[Row] = Counter()
-    for line in lines:
-        table = expected([line])
-        properties = dict(parsed(line.decode("utf-8", "surrogatepass")))["properties"]
-        for key, row in [*table.keyed.items(), *((None, row) for row in table.others)]:
-            stored = Row(
-                event=without_null(row.event),
-                time_ms=row.time_ms,
-                distinct_id=without_null(row.distinct_id),
-                insert_id=without_null(row.insert_id),
-                properties=normal(mended(properties)),
-            )
-            if key is None:
-                others[stored] += 1
-            else:
-                keyed[key] = stored
-    return Table(keyed, others)
+    return expected(lines, normal=normal).map(
+        lambda row: replace(
+            row,
+            event=without_null(row.event),
+            distinct_id=without_null(row.distinct_id),
+            insert_id=without_null(row.insert_id),
+        )
+    )
 
 
 def without_null(text: str | None) -> str | None:
     return text and text.replace("\0", "\N{REPLACEMENT CHARACTER}")
-
-
-def both(one: Table, other: Table) -> Table:
-    """The rows of both; of rows with one key, the other's."""
-    return Table(one.keyed | other.keyed, one.others + other.others)
-
-
-class Number(str):
-    """A number, digit for digit."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        """Tell it from a text of the same digits."""
-        return str(self)
-
-
-class Pairs(tuple[tuple[str, Any], ...]):
-    """An object, with every name in order."""
-
-    __slots__ = ()
-
-
-def parsed(text: str) -> Any:
-    """JSON with all that its text tells apart."""
-    return json.loads(text, parse_int=Number, parse_float=Number, object_pairs_hook=Pairs)
-
-
-def mended(value: Any) -> Any:
-    """With U+FFFD for lone surrogates."""
-    if isinstance(value, Pairs):
-        return Pairs((mended(name), mended(item)) for name, item in value)
-    if isinstance(value, list):
-        return [mended(item) for item in value]
-    if isinstance(value, str) and not isinstance(value, Number):
-        return re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", value)
-    return value
-
-
-def digits(value: Any) -> str:
-    """In every digit and in order."""
-    return repr(value)
 
 
 def values(value: Any) -> str:

@@ -12,8 +12,10 @@ import pytest
 
 from tap_mixpanel_parallel.plan.windows import Window, merge
 from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox, Shaping
+from tests.support.commands import BIN, ROOT, run
+from tests.support.expected import assert_same, expected, lines_of, loaded, upserted
+from tests.support.projects import AS_OF, MAIN, sandbox_of
 from tests.support.recipes import recipe, section
-from tests.support.reference import BIN, ROOT, Row, assert_same, lines_of, rows_of, run, table
 
 if TYPE_CHECKING:
     import subprocess
@@ -24,20 +26,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-AS_OF = datetime(2025, 3, 1, tzinfo=UTC)
+README = (ROOT / "README.md").read_text()
 FIRST, LAST = date(2025, 1, 1), date(2025, 1, 14)
-MAIN = Project(seed=21, events_per_day=30)
-
-
-def sandbox_of(project: Project, project_id: str) -> Sandbox:
-    return Sandbox(
-        project,
-        username=f"etl.{project_id}.mp-service-account",
-        secret=f"secret-of-{project_id}",
-        project_id=project_id,
-        limits=None,
-        as_of=lambda: AS_OF,
-    )
 
 
 def days_of(requests: list[ExportRequest]) -> list[str]:
@@ -118,7 +108,7 @@ def filled_in(example: str, sandbox: Sandbox) -> str:
 
 def test_the_first_steps(warehouse: Warehouse) -> None:
     assert warehouse.done.returncode == 0, warehouse.done.stderr
-    assert_same(table(warehouse.database), rows_of(lines_of(MAIN, FIRST, LAST, AS_OF)))
+    assert_same(loaded(warehouse.database), expected(lines_of(MAIN, FIRST, LAST, AS_OF)))
     assert warehouse.sandbox.max_concurrent > 1
 
 
@@ -165,14 +155,14 @@ def test_the_same_command_fetches_new_days_and_what_failed(warehouse: Warehouse)
         ["2025-02-12..2025-02-12"],
     ]
     wanted = lines_of(MAIN, date(2025, 2, 1), date(2025, 2, 13), AS_OF)
-    assert_same(table(database), rows_of(wanted))
+    assert_same(loaded(database), expected(wanted))
 
 
 def test_a_replay_requests_only_its_days(warehouse: Warehouse) -> None:
     before = len(warehouse.sandbox.requests)
     warehouse.run(recipe("replay"))
     assert days_of(warehouse.sandbox.requests[before:]) == ["2025-01-05..2025-01-11"]
-    assert_same(table(warehouse.database), rows_of(lines_of(MAIN, FIRST, LAST, AS_OF)))
+    assert_same(loaded(warehouse.database), expected(lines_of(MAIN, FIRST, LAST, AS_OF)))
 
 
 def test_one_project_to_two_loaders(warehouse: Warehouse) -> None:
@@ -188,9 +178,8 @@ def test_one_project_to_two_loaders(warehouse: Warehouse) -> None:
         records = [json.loads(line) for line in file]
     lines = lines_of(MAIN, FIRST, LAST, AS_OF)
     assert len(records) == len(lines)
-    appended = {record["event_id"]: row_of(record) for record in records}
-    assert_same(appended, rows_of(lines))
-    assert table(warehouse.database) == appended
+    assert_same(upserted(records), expected(lines))
+    assert_same(loaded(warehouse.database), expected(lines))
 
 
 def test_several_projects(warehouse: Warehouse) -> None:
@@ -216,8 +205,8 @@ def test_several_projects(warehouse: Warehouse) -> None:
 
     states = warehouse.run("meltano --environment=prod state list").split()
     for name, project in (("shop", shop), ("app", app)):
-        loaded = table(warehouse.database, f"mixpanel.{name}_events")
-        assert_same(loaded, rows_of(lines_of(project, FIRST, LAST, AS_OF)))
+        rows = loaded(warehouse.database, table=f"{name}_events")
+        assert_same(rows, expected(lines_of(project, FIRST, LAST, AS_OF)))
         assert f"prod:tap-mixpanel-{name}-to-target-duckdb" in states
 
 
@@ -246,7 +235,7 @@ def test_a_shell_pipe_that_fails_at_first(tmp_path: Path) -> None:
         assert load(**real) == 0
         assert len(sandbox.requests) == before + 1
 
-    assert_same(table(tmp_path / "warehouse.duckdb"), rows_of(lines_of(MAIN, FIRST, LAST, AS_OF)))
+    assert_same(loaded(tmp_path / "warehouse.duckdb"), expected(lines_of(MAIN, FIRST, LAST, AS_OF)))
 
 
 def test_a_back_fill_within_the_hourly_limit(tmp_path: Path) -> None:
@@ -297,7 +286,7 @@ def test_a_project_created_before_2023(tmp_path: Path) -> None:
     messages = map(json.loads, done.stdout.split("\n")[:-1])
     records = [message["record"] for message in messages if message["type"] == "RECORD"]
     lines = lines_of(project, date(2025, 1, 4), date(2025, 1, 6), AS_OF)
-    assert_same({r["event_id"]: row_of(r) for r in records}, rows_of(lines))
+    assert_same(upserted(records), expected(lines, zone=zone))
     days = set()
     for record in records:
         wall = datetime.fromtimestamp(record["properties"]["time"] / 1000, UTC)
@@ -305,13 +294,3 @@ def test_a_project_created_before_2023(tmp_path: Path) -> None:
         assert abs((local.replace(tzinfo=UTC) - wall).total_seconds()) < 0.001
         days.add(local.date())
     assert days == {date(2025, 1, day) for day in (4, 5, 6)}
-
-
-def row_of(record: dict[str, Any]) -> Row:
-    """The row of a record."""
-    return Row(
-        record["event"] or None,
-        record["distinct_id"] or None,
-        record["insert_id"] or None,
-        record["properties"],
-    )

@@ -15,10 +15,11 @@ import pytest
 
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox
-from tests.support.gate import PATIENCE, Gate
+from tests.support.commands import PATIENCE, environment, run
+from tests.support.expected import assert_same, expected, lines_of, loaded
+from tests.support.gate import Gate
+from tests.support.meltano import saved_bookmark, tap_environment
 from tests.support.recipes import section
-from tests.support.reference import assert_same, environment, lines_of, rows_of, run, table
-from tests.whole.test_meltano import tap_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,11 +82,8 @@ class Scheduled:
             process.kill()
             process.communicate(timeout=PATIENCE)
 
-    def state(self) -> dict[str, Any]:
-        state_id = f"prod:tap-mixpanel-parallel-to-target-duckdb:{self.name}"
-        done = run("meltano", "state", "get", state_id, cwd=self.folder)
-        bookmark: dict[str, Any] = json.loads(done.stdout)["singer_state"]["bookmarks"]["events"]
-        return bookmark
+    def bookmark(self) -> dict[str, Any]:
+        return saved_bookmark(self.folder, "prod", self.name)
 
 
 @pytest.fixture
@@ -119,12 +117,12 @@ def test_a_second_run_and_a_crash(scheduled: Scheduled) -> None:
     forced = scheduled.run(FORCE, on_failed_window="warn")
 
     assert forced.returncode == 0, forced.stderr
-    state = scheduled.state()
+    state = scheduled.bookmark()
     (failed,) = (Window.parse(*failed["context"].values()) for failed in state["partitions"])
     assert date(2025, 1, 5) in failed
-    before = rows_of(lines_of(PROJECT, FIRST, failed.first - timedelta(1), AS_OF))
-    after = rows_of(lines_of(PROJECT, failed.last + timedelta(1), LAST, AS_OF))
-    assert_same(table(scheduled.database), before | after)
+    before = expected(lines_of(PROJECT, FIRST, failed.first - timedelta(1), AS_OF))
+    after = expected(lines_of(PROJECT, failed.last + timedelta(1), LAST, AS_OF))
+    assert_same(loaded(scheduled.database), before | after)
 
     scheduled.sandbox.faults = []
     forget_heartbeats(scheduled.folder)
@@ -132,7 +130,7 @@ def test_a_second_run_and_a_crash(scheduled: Scheduled) -> None:
 
     assert later.returncode == 0, later.stderr
     assert "Marked stale run" in later.stderr
-    assert_same(table(scheduled.database), rows_of(lines_of(PROJECT, FIRST, LAST, AS_OF)))
+    assert_same(loaded(scheduled.database), expected(lines_of(PROJECT, FIRST, LAST, AS_OF)))
     entries = [json.loads(line) for line in later.stderr.splitlines() if line.startswith("{")]
     (measure,) = (entry["metric_info"] for entry in entries if "metric_info" in entry)
     assert Window.parse(*measure["tags"]["context"].values()) == failed

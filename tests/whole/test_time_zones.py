@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -10,8 +11,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tap_mixpanel_parallel.sandbox import Project
-from tests.support.reference import Row, assert_same, lines_of, rows_of
-from tests.whole.test_increments import pipeline_of
+from tests.support.expected import Row, assert_same, expected, lines_of
+from tests.support.pipeline import pipeline_of
 
 DAY = timedelta(days=1)
 INSTANT = timedelta(milliseconds=1)
@@ -44,7 +45,7 @@ def wall_time(properties: dict[str, Any]) -> datetime:
 
 def cut_day(row: Row) -> date:
     """The day to which the project counts an event."""
-    return wall_time(row.properties).date()
+    return wall_time(json.loads(row.properties)).date()
 
 
 def repeats(wall: datetime, zone: str) -> bool:
@@ -71,7 +72,8 @@ def test_time_is_utc_right_across_a_change_of_clocks(
     }
     with pipeline_of(project, midnight(day + 20 * DAY, zone), **settings) as pipeline:
         pipeline.run()
-        assert_same(pipeline.rows, rows_of(lines_of(project, first, last, pipeline.clock.now())))
+        lines = lines_of(project, first, last, pipeline.clock.now())
+        assert_same(pipeline.table, expected(lines, zone=zone))
         records = list(pipeline.records.values())
 
     days: Counter[date] = Counter()
@@ -110,8 +112,10 @@ def test_today_is_today_there(zone: str, day: date) -> None:
         assert pipeline.bookmark["unsettled"] == [[str(before), str(before), str(day)]]
 
         first = before - DAY
-        expected = rows_of(lines_of(project, first, day, change))
-        assert_same({k: r for k, r in pipeline.rows.items() if cut_day(r) >= first}, expected)
+        assert_same(
+            pipeline.table.where(lambda row: cut_day(row) >= first),
+            expected(lines_of(project, first, day, change), zone=zone),
+        )
         assert {r.status for r in pipeline.sandbox.requests} == {200}
 
 

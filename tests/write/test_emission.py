@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+from tap_mixpanel_parallel.write.emission import Emission
 
 from tap_mixpanel_parallel.exceptions import AttemptError, OutputError, ReaderGoneError
 from tap_mixpanel_parallel.fetch.scheduler import Fetcher
 from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox
 from tap_mixpanel_parallel.streams import EventsStream
-from tap_mixpanel_parallel.write.emission import Emission
-from tests.whole.test_increments import CollectingTap, Collector
+from tests.support.pipeline import CollectingTap, Collector
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
