@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from gzip import BadGzipFile
+from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
-from isal import igzip_threaded
+from isal import igzip
 from isal.igzip_lib import IsalError
 
 from tap_mixpanel_parallel.exceptions import IncompleteExportError, ThreadError
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from tap_mixpanel_parallel.fetch.job import Download
 
 _PIECE: Final = 1 << 17
+_AHEAD: Final = 8
+"""Pieces that are decompressed ahead: enough that handing them over costs nothing."""
 
 _LONGEST_LINE: Final = 1 << 24
 """Sixteen times the largest event that Mixpanel ingests (Mixpanel docs, Import Events)."""
@@ -49,7 +53,7 @@ def read_blocks(download: Download) -> Iterator[Block]:
         ThreadError: If the machine lets no further thread start.
     """
     rest = b""
-    for piece in _read_pieces(download):
+    for piece in _read_ahead(_read_pieces(download)):
         lines = piece.split(b"\n")
         lines[0] = rest + lines[0]
         rest = lines.pop()
@@ -74,17 +78,43 @@ def are_utf8(lines: list[bytes]) -> bool:
 
 def _read_pieces(download: Download) -> Iterator[bytes]:
     with spooling(download.path), download.path.open("rb") as file:
-        if not download.compressed:
-            yield from iter(lambda: file.read(_PIECE), b"")
-            return
+        body = cast("BinaryIO", igzip.open(file) if download.compressed else file)
         try:
-            # A thread of its own decompresses ahead: that needs no interpreter.
-            with igzip_threaded.open(file, "rb", threads=1) as body:
-                yield from iter(lambda: cast("BinaryIO", body).read(_PIECE), b"")
-        except RuntimeError as error:
-            raise ThreadError(error) from None
+            yield from iter(lambda: body.read(_PIECE), b"")
         # The stub takes IsalError for an instance.
         except (EOFError, BadGzipFile, IsalError) as error:  # type: ignore[misc]
             raise IncompleteExportError(
                 f"the answer's compression is cut or damaged: {error}"
             ) from None
+
+
+def _read_ahead(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The same pieces; while some are worked on, a thread decompresses the next.
+
+    That is the one part of the work that needs no interpreter. `isal.igzip_threaded` does
+    not serve: its reader may take a thread that ends between two looks for the end of the
+    body, and what comes before a damage is lost.
+    """
+
+    def take() -> tuple[list[bytes], Exception | None]:
+        taken: list[bytes] = []
+        try:
+            taken.extend(islice(pieces, _AHEAD))
+        except Exception as error:  # noqa: BLE001 - raised again, after what came before it
+            return taken, error
+        return taken, None
+
+    with ThreadPoolExecutor(1, "decompress") as executor:
+        try:
+            ahead = executor.submit(take)
+        except RuntimeError as error:
+            raise ThreadError(error) from None
+        while True:
+            taken, failure = ahead.result()
+            if failure is None and taken:
+                ahead = executor.submit(take)
+            yield from taken
+            if failure is not None:
+                raise failure
+            if not taken:
+                return

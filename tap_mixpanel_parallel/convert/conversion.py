@@ -6,7 +6,7 @@ split into lines, checked line by line, turned into records, and written.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import suppress
 from dataclasses import dataclass
 from io import FileIO
 from itertools import compress, count
@@ -125,7 +125,8 @@ class Conversion:
             yield from self._convert()
         except BaseException:
             for path in (self._path, self._malformed_path):
-                path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    path.unlink()
             raise
 
     def _convert(self) -> Iterator[None]:
@@ -133,11 +134,12 @@ class Conversion:
         if self._options.deduplicate:
             replaced = yield from find_replaced(self._read)
         ordinal = events = 0
-        with ExitStack() as stack:
-            sieve = stack.enter_context(Sieve(self._malformed_path))
-            with spooling(self._path):
-                file = stack.enter_context(FileIO(self._path, "wb"))
-            reader = EventReader(self._options.zone, self._window)
+        reader = EventReader(self._options.zone, self._window)
+        with (
+            Sieve(self._malformed_path) as sieve,
+            spooling(self._path),
+            FileIO(self._path, "wb") as file,
+        ):
             for block in self._read_with(reader, sieve):
                 records = block
                 if replaced:
@@ -145,7 +147,7 @@ class Conversion:
                     records = list(compress(block, kept))
                 ordinal += len(block)
                 events += len(records)
-                self._write(file, self._encode(records))
+                _write(file, self._encode(records))
                 yield
         if sieve.malformed and not events:
             raise sieve.malformed.first
@@ -190,11 +192,11 @@ class Conversion:
         if malformed and malformed.line_number == last:
             raise malformed  # the export may well have ended in its midst
 
-    def _write(self, file: FileIO, data: bytes) -> None:
-        view = memoryview(data)
-        with spooling(self._path):
-            while view:
-                view = view[file.write(view) :]
+
+def _write(file: FileIO, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
 
 
 def _as_utf8(line: bytes, number: int) -> bytes:

@@ -1,197 +1,157 @@
-"""A window's body in, its messages out: all of them or an error."""
+"""A window's body in, a part out: all of the window or an error."""
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
+import os
 import re
 import tempfile
-import threading
 import tracemalloc
-from datetime import UTC, datetime
-from hashlib import md5
+from datetime import date
 from io import FileIO
 from pathlib import Path
-from typing import Any
-from zoneinfo import ZoneInfo
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
-from tap_mixpanel_parallel.convert import conversion as messages
-from tap_mixpanel_parallel.convert.conversion import Prepared, fast_encoder, prepare, read_blocks
-from tap_mixpanel_parallel.convert.records import EventReader, EventRecord
+from tap_mixpanel_parallel.convert import body as body_module
+from tap_mixpanel_parallel.convert import conversion as conversion_module
 from tap_mixpanel_parallel.exceptions import (
     IncompleteExportError,
     MalformedLineError,
     SpoolError,
     TerminatedError,
-    ThreadError,
     quote_line,
 )
-from tap_mixpanel_parallel.fetch.client import Download
+from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.wording import printable
+from tests.support.bodies import (
+    BODY,
+    DAY,
+    GZIP,
+    LINES,
+    assert_nothing_is_left,
+    conversion,
+    convert,
+    line,
+    messages,
+    properties,
+)
 from tests.support.strategies import FRAGMENTS
 
-NOW = datetime(2025, 2, 1, tzinfo=UTC)
-EXTRACTED = "2025-02-01T00:00:00+00:00"
+if TYPE_CHECKING:
+    from tap_mixpanel_parallel.convert.records import EventRecord
+
 LONE = re.compile("[\ud800-\udfff]")
 FULL = Path("/dev/full")
-
-
-def line(number: int = 0, text: str = "x") -> bytes:
-    """An event's line; `text` stands in it as it is, escapes and all."""
-    return (
-        f'{{"event":"E","properties":{{"time":{number},"$insert_id":"i{number}","text":"{text}"}}}}'
-    ).encode("utf-8", "surrogatepass")
-
-
-LINES = [line(n, f"text {n} é🎉") for n in range(20)]
-BODY = b"".join(each + b"\n" for each in LINES)
-GZIP = gzip.compress(BODY, mtime=0)
-
-
-def refuse(_: threading.Thread) -> None:
-    """As Python does where the system lets no thread start."""
-    raise RuntimeError("can't start new thread")
 
 
 @pytest.fixture
 def pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read small pieces."""
-    monkeypatch.setattr(messages, "_PIECE", 7)
+    monkeypatch.setattr(body_module, "_PIECE", 7)
 
 
-def download(folder: Path, body: bytes, *, compressed: bool = False) -> Download:
-    path = folder / "window.body"
-    path.write_bytes(body)
-    return Download(path, compressed, len(body), NOW)
-
-
-def turn(folder: Path, body: bytes, *, compressed: bool = False, **options: Any) -> Prepared:
-    arguments = {
-        "reader": EventReader(ZoneInfo("UTC")),
-        "encode": fast_encoder("events", EXTRACTED),
-    }
-    source = download(folder, body, compressed=compressed)
-    return prepare(source, folder / "window.messages", **(arguments | options))
-
-
-def written(prepared: Prepared) -> list[dict[str, Any]]:
-    text = prepared.path.read_bytes()
-    assert text == b"" or text.endswith(b"\n")
-    return [json.loads(message) for message in text.splitlines()]
-
-
-def properties(prepared: Prepared) -> list[dict[str, Any]]:
-    return [message["record"]["properties"] for message in written(prepared)]
-
-
-def split(body: bytes, piece: int = 1 << 18, *, compressed: bool = False) -> list[bytes]:
-    """The lines of a body that is read in pieces of this size."""
-    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(messages, "_PIECE", piece)
-        source = download(Path(name), body, compressed=compressed)
-        return [each for block in read_blocks(source) for each in block.lines]
-
-
-class TestMessages:
+class TestPart:
     @pytest.mark.parametrize("compressed", [False, True])
     def test_all_lines(self, tmp_path: Path, compressed: bool) -> None:
-        prepared = turn(tmp_path, GZIP if compressed else BODY, compressed=compressed)
-        assert (prepared.events, prepared.malformed) == (20, None)
-        found = written(prepared)
-        assert [message["record"]["properties"]["time"] for message in found] == list(range(20))
-
-    def test_a_message_is_what_it_should_be(self, tmp_path: Path) -> None:
-        body = b'{ "time":1.0 ,"$insert_id":"i", "n":1.50}'
-        prepared = turn(tmp_path, b'{"event":"E","properties":%b}\n' % body)
-        key = md5(b"E\x1f\x1f1\x1fi", usedforsecurity=False).hexdigest().encode()
-        assert prepared.path.read_bytes() == (
-            b'{"type":"RECORD","stream":"events","record":{"event_id":"%b","event":"E",'
-            b'"time":"1970-01-01T00:00:00.001Z","distinct_id":null,"insert_id":"i",'
-            b'"processed_at":null,"properties":%b},'
-            b'"time_extracted":"2025-02-01T00:00:00+00:00"}\n'
-        ) % (key, body)
-
-    def test_properties_as_text(self, tmp_path: Path) -> None:
-        reader = EventReader(ZoneInfo("UTC"), properties_as_text=True)
-        [text] = properties(turn(tmp_path, line(1, "é\\n") + b"\n", reader=reader))
-        assert text == '{"time":1,"$insert_id":"i1","text":"é\\n"}'
+        part = convert(tmp_path, GZIP if compressed else BODY, compressed=compressed)
+        assert (part.window, part.events, part.malformed, part.strays) == (DAY, 20, None, 0)
+        assert [found["time"] for found in properties(part)] == list(range(20))
 
     @pytest.mark.parametrize("body", [b"", b"\n", b"\n\n \n\t\r\n", b" "])
     def test_no_events(self, tmp_path: Path, body: bytes) -> None:
-        assert turn(tmp_path, body).events == 0
-        assert turn(tmp_path, gzip.compress(body), compressed=True).events == 0
+        assert convert(tmp_path, body).events == 0
+        assert convert(tmp_path, gzip.compress(body), compressed=True).events == 0
 
     @pytest.mark.parametrize("end", [b"", b"\n", b"\n\n"])
     def test_the_last_line_end_may_be_missing(self, tmp_path: Path, end: bytes) -> None:
-        assert turn(tmp_path, BODY[:-1] + end).events == 20
+        assert convert(tmp_path, BODY[:-1] + end).events == 20
 
     def test_blank_lines_count_for_the_line_number(self, tmp_path: Path) -> None:
         with pytest.raises(MalformedLineError) as caught:
-            turn(tmp_path, b"\n" + LINES[0] + b"\n\r\nx\n" + BODY)
+            convert(tmp_path, b"\n" + LINES[0] + b"\n\r\nx\n" + BODY)
         assert caught.value.line_number == 4
-
-    def test_check_ends_the_work(self, tmp_path: Path) -> None:
-        def check() -> None:
-            raise KeyboardInterrupt
-
-        with pytest.raises(KeyboardInterrupt):
-            turn(tmp_path, BODY, check=check)
-
-
-class TestLines:
-    @pytest.mark.parametrize(
-        "separator",
-        ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\r"],
-        ids=lambda separator: f"U+{ord(separator):04X}",
-    )
-    def test_they_end_at_line_feeds_alone(self, separator: str) -> None:
-        text = line(1, f"a{separator}b")
-        assert split(text + b"\n" + text + b"\n") == [text, text]
 
     @pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85"])
     def test_other_separators_stay(self, tmp_path: Path, separator: str) -> None:
-        [found] = properties(turn(tmp_path, line(1, f"a{separator}b") + b"\n"))
+        [found] = properties(convert(tmp_path, line(1, f"a{separator}b") + b"\n"))
         assert found["text"] == f"a{separator}b"
 
     def test_windows_line_ends(self, tmp_path: Path) -> None:
-        assert turn(tmp_path, BODY.replace(b"\n", b"\r\n")).events == 20
+        assert convert(tmp_path, BODY.replace(b"\n", b"\r\n")).events == 20
 
-    @pytest.mark.parametrize("compressed", [False, True])
-    @pytest.mark.parametrize("piece", range(1, 51))
-    def test_pieces_of_any_size(self, piece: int, compressed: bool) -> None:
-        lines = [
-            line(1, "東京 🎉 \\ud83d\\ude00"),
-            line(2, r"\ud83d\ude00\ud83d\ude00\\ud83d"),
-            b"",
-            line(3, "\u2028\ud83d\ude00"),
-        ]
-        body = b"\n".join(lines) + b"\n"
-        data = gzip.compress(body) if compressed else body
-        assert split(data, piece, compressed=compressed) == lines
+    def test_strays_are_counted(self, tmp_path: Path) -> None:
+        day_after = line(86_400_000) + b"\n"
+        assert convert(tmp_path, BODY + day_after).strays == 1
+        assert convert(tmp_path, BODY + day_after * 2, deduplicate=True).strays == 2
 
-    @given(
-        st.lists(st.text("aé🎉\u2028\r\ud83d\ude00\\u", max_size=8), max_size=8),
-        st.integers(1, 50),
-        st.booleans(),
+    @pytest.mark.parametrize("deduplicate", [False, True])
+    def test_the_body_of_another_window(self, tmp_path: Path, deduplicate: bool) -> None:
+        other = Window(date(2025, 1, 1), date(2025, 1, 1))
+        with pytest.raises(IncompleteExportError, match="belongs to another request: none of its"):
+            convert(tmp_path, BODY * 2, window=other, deduplicate=deduplicate)
+        assert_nothing_is_left(tmp_path)
+
+    def test_discarded(self, tmp_path: Path) -> None:
+        convert(tmp_path, b"x\n" + BODY, tolerate_malformed=True).discard()
+        convert(tmp_path, BODY).discard()
+        assert_nothing_is_left(tmp_path)
+
+
+class TestAbandoned:
+    """Whoever stops in the midst gets no part, and finds nothing left."""
+
+    FORMS = pytest.mark.parametrize(
+        "options",
+        [{}, {"deduplicate": True}, {"tolerate_malformed": True}],
+        ids=lambda options: next(iter(options), "plain"),
     )
-    def test_pieces_make_no_difference(self, texts: list[str], piece: int, ended: bool) -> None:
-        body = "\n".join(texts).encode("utf-8", "surrogatepass") + b"\n" * ended
-        expected = body.removesuffix(b"\n").split(b"\n") if body else []
-        assert split(body) == split(body, piece) == expected
-        assert split(gzip.compress(body), piece, compressed=True) == expected
 
-    @pytest.mark.usefixtures("pieces")
-    def test_a_line_longer_than_any_event(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    @pytest.fixture(autouse=True)
+    def _small_pieces(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(body_module, "_PIECE", 1000)
+
+    @FORMS
+    def test_at_every_step(self, tmp_path: Path, options: dict[str, bool]) -> None:
+        body = gzip.compress(b"x\n" * ("tolerate_malformed" in options) + BODY * 4)
+        steps = len(list(conversion(tmp_path, body, compressed=True, **options)))
+        assert steps > 5
+        for step in range(steps + 1):
+            begun = conversion(tmp_path, body, compressed=True, **options)
+            work = iter(begun)
+            for _ in range(step):
+                next(work)
+            work.close()
+            with pytest.raises(ValueError, match=f"{DAY} is not converted yet"):
+                _ = begun.part
+            if step:  # before the first step, nothing is begun
+                assert_nothing_is_left(tmp_path)
+
+    @FORMS
+    def test_by_an_error_of_whoever_drives_it(
+        self, tmp_path: Path, options: dict[str, bool]
     ) -> None:
-        monkeypatch.setattr(messages, "_LONGEST_LINE", 200)
-        assert turn(tmp_path, line(1, "x" * 120) + b"\n").events == 1
-        with pytest.raises(IncompleteExportError, match="a line of over 200 bytes is no event"):
-            turn(tmp_path, BODY + line(1, "x" * 300) + b"\n")
+        def drive() -> None:
+            for step, _ in enumerate(conversion(tmp_path, body, compressed=True, **options)):
+                if step == 5:
+                    raise TerminatedError(15)
+
+        body = gzip.compress(BODY * 1000)
+        with pytest.raises(TerminatedError):
+            drive()
+        assert_nothing_is_left(tmp_path)
+
+    def test_by_an_error_of_the_encoder(self, tmp_path: Path) -> None:
+        def encode(_: list[EventRecord]) -> bytes:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            convert(tmp_path, GZIP, compressed=True, encode=encode)
+        assert_nothing_is_left(tmp_path)
 
 
 class TestSurrogates:
@@ -200,8 +160,8 @@ class TestSurrogates:
         original = line(1, text)
         expected = json.loads(original.decode("utf-8", "surrogatepass"))["properties"]["text"]
         with tempfile.TemporaryDirectory() as name:
-            prepared = turn(Path(name), LINES[0] + b"\n" + original + b"\n")
-            message = prepared.path.read_bytes().split(b"\n")[1]
+            part = convert(Path(name), LINES[0] + b"\n" + original + b"\n")
+            message = part.path.read_bytes().split(b"\n")[1]
         found = json.loads(message)["record"]["properties"]["text"]
         assert found == LONE.sub("\ufffd", expected)
         if LONE.search(expected) is None:
@@ -212,139 +172,11 @@ class TestSurrogates:
             rb'{"event":"\ud83d","properties":{"time":1,"distinct_id":"\ud83d",'
             rb'"$insert_id":"\ud83d","\ud83d":["\ud83d"]}}'
         )
-        [message] = written(turn(tmp_path, body + b"\n"))
+        [message] = messages(convert(tmp_path, body + b"\n"))
         record = message["record"]
         ids = [record[name] for name in ("event", "distinct_id", "insert_id")]
         assert ids == ["\ufffd"] * 3
         assert record["properties"]["\ufffd"] == ["\ufffd"]
-
-
-class TestGzip:
-    def test_cut_anywhere(self, tmp_path: Path) -> None:
-        for size in range(1, len(GZIP)):
-            with pytest.raises(IncompleteExportError, match="cut or damaged"):
-                turn(tmp_path, GZIP[:size], compressed=True)
-
-    def test_damaged_anywhere(self, tmp_path: Path) -> None:
-        """A flipped bit is noticed, or of no consequence: the header holds a time, for one."""
-        whole = written(turn(tmp_path, GZIP, compressed=True))
-        unnoticed = 0
-        for position in range(len(GZIP)):
-            for flip in (0x01, 0x80, 0xFF):
-                damaged = bytearray(GZIP)
-                damaged[position] ^= flip
-                try:
-                    prepared = turn(tmp_path, bytes(damaged), compressed=True)
-                except IncompleteExportError:
-                    continue
-                unnoticed += 1
-                assert written(prepared) == whole
-        assert unnoticed < 30
-
-    @pytest.mark.parametrize(
-        "data",
-        [
-            GZIP[:-8] + bytes(4) + GZIP[-4:],
-            GZIP[:-4] + bytes(4),
-            GZIP + b"garbage",
-            GZIP + GZIP[:5],
-            GZIP + GZIP[:-1],
-            BODY,
-            b"\x1f",
-        ],
-        ids=["checksum", "length", "garbage", "begun", "second cut", "no gzip", "one byte"],
-    )
-    def test_wrong_ends(self, tmp_path: Path, data: bytes) -> None:
-        with pytest.raises(IncompleteExportError, match="cut or damaged"):
-            turn(tmp_path, data, compressed=True)
-
-    @pytest.mark.parametrize(
-        ("data", "events"),
-        [(GZIP + GZIP, 40), (gzip.compress(b"") + GZIP, 20), (gzip.compress(b""), 0)],
-        ids=["two members", "an empty one first", "nothing"],
-    )
-    def test_members(self, tmp_path: Path, data: bytes, events: int) -> None:
-        assert turn(tmp_path, data, compressed=True).events == events
-
-    def test_a_line_across_members(self, tmp_path: Path) -> None:
-        data = gzip.compress(BODY[:100]) + gzip.compress(BODY[100:])
-        assert turn(tmp_path, data, compressed=True).events == 20
-
-    def test_gzip_that_nobody_announced(self, tmp_path: Path) -> None:
-        with pytest.raises(MalformedLineError):
-            turn(tmp_path, GZIP)
-
-
-def test_a_disk_that_takes_little_at_a_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Reluctant(FileIO):
-        def write(self, data: Any) -> int:
-            return super().write(memoryview(data)[:100])
-
-    whole = turn(tmp_path, BODY).path.read_bytes()
-    monkeypatch.setattr(messages, "FileIO", Reluctant)
-    assert turn(tmp_path, BODY).path.read_bytes() == whole
-
-
-class TestAhead:
-    """Pieces are decompressed ahead by a thread, which ends with the reading."""
-
-    @pytest.fixture(autouse=True)
-    def _small_pieces(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(messages, "_PIECE", 1000)
-
-    @staticmethod
-    def threads() -> list[str]:
-        return [t.name for t in threading.enumerate() if t.name.startswith("decompress")]
-
-    def test_all_of_it_arrives_in_order(self, tmp_path: Path) -> None:
-        lines = b"".join(line(n, f"text {n}") + b"\n" for n in range(2000))
-        prepared = turn(tmp_path, gzip.compress(lines), compressed=True)
-        assert [p["$insert_id"] for p in properties(prepared)] == [
-            json.loads(each)["properties"]["$insert_id"] for each in lines.splitlines()
-        ]
-        assert self.threads() == []
-
-    @pytest.mark.parametrize("bad", ["first", "last", "cut"])
-    def test_what_is_wrong_ends_it(self, tmp_path: Path, bad: str) -> None:
-        body = BODY * 100
-        body = {"first": b"bad\n" + body, "last": body + b"bad\n", "cut": body}[bad]
-        compressed = gzip.compress(body)
-        expected = IncompleteExportError if bad == "cut" else MalformedLineError
-        with pytest.raises(expected):
-            turn(tmp_path, compressed[: -9 if bad == "cut" else None], compressed=True)
-        assert self.threads() == []
-
-    @pytest.mark.parametrize("piece", [700, 3000])
-    def test_what_comes_before_damage_is_read_first(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
-    ) -> None:
-        """It may tell why: Mixpanel writes an error into the export, and ends."""
-        monkeypatch.setattr(messages, "_PIECE", piece)
-        body = BODY + b'{"error":"query timed out"}\n' + BODY * 10
-        with pytest.raises(IncompleteExportError, match=r"ended the export with an error.*timed"):
-            turn(tmp_path, gzip.compress(body)[:-9], compressed=True)
-
-    def test_no_further_thread_can_start(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(ThreadError, match="can't start new thread; lower workers, or raise"):
-            turn(tmp_path, GZIP, compressed=True)
-
-    def test_whoever_stops_in_the_midst_leaves_no_thread(self, tmp_path: Path) -> None:
-        checks = 0
-
-        def stop() -> None:
-            nonlocal checks
-            checks += 1
-            if checks == 5:
-                raise TerminatedError(15)
-
-        with pytest.raises(TerminatedError):
-            turn(tmp_path, gzip.compress(BODY * 1000), compressed=True, check=stop)
-        assert self.threads() == []
 
 
 class TestMalformed:
@@ -363,19 +195,19 @@ class TestMalformed:
     def test_it_fails_the_window(self, tmp_path: Path, odd: bytes, position: int) -> None:
         body = b"\n".join([*LINES[:position], odd, *LINES[position:]]) + b"\n"
         with pytest.raises(MalformedLineError) as caught:
-            turn(tmp_path, body)
+            convert(tmp_path, body)
         assert caught.value.line_number == position + 1
         assert str(caught.value).endswith(printable(quote_line(odd)))
 
     @pytest.mark.parametrize("odd", [b"x", line(1, "caf\\u00e9").replace(b"\\u00e9", b"\xe9")])
     def test_tolerated(self, tmp_path: Path, odd: bytes) -> None:
         body = b"\n".join([b"y", *LINES[:10], odd, *LINES[10:]]) + b"\n"
-        prepared = turn(tmp_path, body, tolerant=True)
-        assert prepared.events == 20
-        assert prepared.malformed
-        assert prepared.malformed.first.line_number == 1
-        assert prepared.malformed.path.read_bytes() == b"y\n" + odd + b"\n"
-        assert [found["time"] for found in properties(prepared)] == list(range(20))
+        part = convert(tmp_path, body, tolerate_malformed=True)
+        assert part.events == 20
+        assert part.malformed
+        assert part.malformed.first.line_number == 1
+        assert part.malformed.path.read_bytes() == b"y\n" + odd + b"\n"
+        assert [found["time"] for found in properties(part)] == list(range(20))
 
     @pytest.mark.parametrize("end", [b"", b"\n", b"\n\n \n"])
     @pytest.mark.parametrize("last", [b"x", line(1)[:-20], b"</html>", b'{"errors":["x"]}'])
@@ -383,39 +215,39 @@ class TestMalformed:
         self, tmp_path: Path, last: bytes, end: bytes
     ) -> None:
         """With it, the export may have ended early."""
-        with pytest.raises(MalformedLineError, match="line 22 is no event"):
-            turn(tmp_path, b"y\n" + BODY + last + end, tolerant=True)
+        with pytest.raises(MalformedLineError, match="line 22 is no"):
+            convert(tmp_path, b"y\n" + BODY + last + end, tolerate_malformed=True)
 
     def test_lines_that_are_not_utf_8_leave_their_neighbours_alone(self, tmp_path: Path) -> None:
         body = LINES[0] + b"\n" + line(1, "x") + b"\xff\n" + line(2, "\ud83d") + b"\n"
-        prepared = turn(tmp_path, body, tolerant=True)
-        assert [found["text"] for found in properties(prepared)] == ["text 0 é🎉", "\ufffd"]
-        assert prepared.left_out == 1
-        assert prepared.malformed
-        assert "not UTF-8" in str(prepared.malformed.first)
+        part = convert(tmp_path, body, tolerate_malformed=True)
+        assert [found["text"] for found in properties(part)] == ["text 0 é🎉", "\ufffd"]
+        assert part.malformed
+        assert part.malformed.count == 1
+        assert "not UTF-8" in str(part.malformed.first)
 
     @pytest.mark.parametrize("tolerant", [False, True])
     @pytest.mark.parametrize("size", [1, 5, len(LINES[-1]) // 2, len(LINES[-1]) - 1])
     def test_a_half_line_at_the_end(self, tmp_path: Path, tolerant: bool, size: int) -> None:
         body = BODY[: -len(LINES[-1]) - 1] + LINES[-1][:size]
         with pytest.raises(MalformedLineError):
-            turn(tmp_path, body, tolerant=tolerant)
+            convert(tmp_path, body, tolerate_malformed=tolerant)
 
     @pytest.mark.parametrize("tolerant", [False, True])
     @pytest.mark.parametrize("end", [b"terminated early", b"terminated early\n", b'{"error":1}\n'])
     def test_an_aborted_export(self, tmp_path: Path, tolerant: bool, end: bytes) -> None:
         for body in (end, BODY + end):
             with pytest.raises(IncompleteExportError, match="Mixpanel ended the export"):
-                turn(tmp_path, body, tolerant=tolerant)
+                convert(tmp_path, body, tolerate_malformed=tolerant)
 
     @pytest.mark.parametrize("body", [b"x\n", b"x\ny\n\n", b"<html>\n</html>\n"])
     def test_nothing_but_malformed_lines(self, tmp_path: Path, body: bytes) -> None:
-        with pytest.raises(MalformedLineError, match=r"line \d is no event"):
-            turn(tmp_path, body, tolerant=True)
+        with pytest.raises(MalformedLineError, match=r"line \d is no"):
+            convert(tmp_path, body, tolerate_malformed=True)
 
     def test_they_are_the_same_in_any_order(self, tmp_path: Path) -> None:
         found = [
-            turn(tmp_path, bad + BODY, tolerant=True).malformed
+            convert(tmp_path, bad + BODY, tolerate_malformed=True).malformed
             for bad in (b"x\ny\ny\n", b"y\nx\ny\n", b"x\ny\n", b"x\nz\ny\n")
         ]
         one, other, fewer, more = (each.digest for each in found if each)
@@ -428,15 +260,15 @@ class TestMalformed:
         bad = b"9\n" * 20_000
         tracemalloc.start()
         try:
-            prepared = turn(tmp_path, bad + BODY, tolerant=True, deduplicate=deduplicate)
+            part = convert(tmp_path, bad + BODY, tolerate_malformed=True, deduplicate=deduplicate)
             held = tracemalloc.get_traced_memory()[0]
         finally:
             tracemalloc.stop()
-        assert (prepared.events, prepared.left_out) == (20, 20_000)
-        assert prepared.malformed
-        assert prepared.malformed.path.read_bytes() == bad
-        assert prepared.malformed.first.__traceback__ is None
-        assert prepared.malformed.first.__context__ is None
+        assert part.malformed
+        assert (part.events, part.malformed.count) == (20, 20_000)
+        assert part.malformed.path.read_bytes() == bad
+        assert part.malformed.first.__traceback__ is None
+        assert part.malformed.first.__context__ is None
         assert held < 100_000
 
 
@@ -460,50 +292,101 @@ class TestDuplicates:
             self.event("d", 1, "second"),
         ]
         body = b"\n".join(lines) + b"\n"
-        prepared = turn(tmp_path, body, deduplicate=True, tolerant=tolerant)
-        assert prepared.events == 4
-        assert [found["note"] for found in properties(prepared)] == [
+        part = convert(tmp_path, body, deduplicate=True, tolerate_malformed=tolerant)
+        assert part.events == 4
+        assert [found["note"] for found in properties(part)] == [
             "late",
             "only",
             "known",
             "second",
         ]
-        assert turn(tmp_path, body).events == 7
+        assert convert(tmp_path, body).events == 7
 
     @pytest.mark.usefixtures("pieces")
     def test_across_pieces(self, tmp_path: Path) -> None:
         body = BODY + LINES[3] + b"\n" + LINES[3] + b"\n"
-        prepared = turn(tmp_path, body, deduplicate=True)
-        assert sorted(found["time"] for found in properties(prepared)) == list(range(20))
+        part = convert(tmp_path, body, deduplicate=True)
+        assert sorted(found["time"] for found in properties(part)) == list(range(20))
 
     def test_events_without_insert_id_are_none(self, tmp_path: Path) -> None:
         body = b'{"event":"E","properties":{"time":1}}\n' * 3
-        assert turn(tmp_path, body, deduplicate=True).events == 3
+        assert convert(tmp_path, body, deduplicate=True).events == 3
 
     def test_a_malformed_line_fails_the_window(self, tmp_path: Path) -> None:
-        with pytest.raises(MalformedLineError, match="line 21 is no event"):
-            turn(tmp_path, BODY + b"x\n", deduplicate=True)
+        with pytest.raises(MalformedLineError, match="line 21 is no"):
+            convert(tmp_path, BODY + b"x\n", deduplicate=True)
+
+    def test_the_body_is_read_twice_alike(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Or it is refused: a line more or less has others left out."""
+        find, body = conversion_module.find_replaced, BODY + LINES[3] + b"\n"
+
+        def find_and_change(read: Any) -> Any:
+            replaced = yield from find(read)
+            (tmp_path / "window.body").write_bytes(body + LINES[4] + b"\n")
+            return replaced
+
+        monkeypatch.setattr(conversion_module, "find_replaced", find_and_change)
+        with pytest.raises(IncompleteExportError, match="could not be read twice alike"):
+            convert(tmp_path, body, deduplicate=True)
+        assert_nothing_is_left(tmp_path)
 
 
 class TestDisk:
     @pytest.mark.skipif(not FULL.exists(), reason="this system has no disk that is always full")
-    def test_full(self, tmp_path: Path) -> None:
-        with pytest.raises(SpoolError, match=r"spool_dir: /dev can't be written \(No space left"):
-            prepare(
-                download(tmp_path, BODY),
-                FULL,
-                reader=EventReader(ZoneInfo("UTC")),
-                encode=fast_encoder("events", EXTRACTED),
-            )
+    @pytest.mark.parametrize("name", ["window.lines", "window.malformed"])
+    def test_full(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / name).symlink_to(FULL)
+        with pytest.raises(SpoolError, match=r"spool_dir: .* can't be written \(No space left"):
+            convert(tmp_path, b"x\n" + BODY, tolerate_malformed=True)
+        assert_nothing_is_left(tmp_path)
 
-    def test_a_folder_that_went_away(self, tmp_path: Path) -> None:
+    def test_full_as_the_file_is_closed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Some file systems of a network tell only then."""
+
+        class Late(FileIO):
+            def close(self) -> None:
+                was_open = not self.closed
+                super().close()
+                if was_open:
+                    raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+        monkeypatch.setattr(conversion_module, "FileIO", Late)
+        with pytest.raises(SpoolError, match="free some space there"):
+            convert(tmp_path, BODY)
+        assert_nothing_is_left(tmp_path)
+
+    def test_a_disk_that_takes_little_at_a_time(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Reluctant(FileIO):
+            def write(self, data: Any) -> int:
+                return super().write(memoryview(data)[:100])
+
+        whole = convert(tmp_path, BODY).path.read_bytes()
+        monkeypatch.setattr(conversion_module, "FileIO", Reluctant)
+        assert convert(tmp_path, BODY).path.read_bytes() == whole
+
+    @pytest.mark.parametrize("deduplicate", [False, True])
+    def test_a_folder_that_went_away(self, tmp_path: Path, deduplicate: bool) -> None:
+        folder = tmp_path / "spool"
+        folder.mkdir()
+        attempt = conversion(folder, BODY, deduplicate=deduplicate)
+        folder.rename(tmp_path / "moved")
         with pytest.raises(SpoolError, match="can't be written"):
-            prepare(
-                download(tmp_path, BODY),
-                tmp_path / "missing" / "window.messages",
-                reader=EventReader(ZoneInfo("UTC")),
-                encode=fast_encoder("events", EXTRACTED),
-            )
+            list(attempt)
+
+    def test_a_folder_that_is_none(self, tmp_path: Path) -> None:
+        folder = tmp_path / "spool"
+        folder.mkdir()
+        attempt = conversion(folder, BODY)
+        folder.rename(tmp_path / "moved")
+        folder.touch()
+        with pytest.raises(SpoolError, match="can't be written"):
+            list(attempt)
 
     @pytest.mark.usefixtures("pieces")
     def test_little_is_held_at_once(self, tmp_path: Path) -> None:
@@ -513,5 +396,5 @@ class TestDisk:
             sizes.append(len(records))
             return b""
 
-        assert turn(tmp_path, BODY, encode=encode).events == 20
+        assert convert(tmp_path, BODY, encode=encode).events == 20
         assert max(sizes) == 1

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import tracemalloc
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Raw
 
 from tap_mixpanel_parallel.convert.duplicates import find_replaced
 from tap_mixpanel_parallel.convert.records import EventRecord, event_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 SMALL, LARGE = 30_000, 90_000
 
-Source = list[tuple[bytes, bytes]]
+Source = list[tuple[bytes, int]]
 
 
 def window(every: int | None) -> Source:
@@ -25,21 +27,38 @@ def window(every: int | None) -> Source:
     for number in range(LARGE):
         sent = number - 1 if every and number % every == every - 1 else number
         key = event_key("Page View", f"user-{sent % 977}", sent, f"insert-{sent}")
-        source.append((key.encode(), f"2025-01-01T00:{number // 2000:02}:00.000Z".encode()))
+        source.append((key, number // 2000))
     return source
 
 
-def read(source: Source) -> Iterator[EventRecord]:
-    """Records, each made when it is read, as from a body."""
-    for key, ingested in source:
-        yield EventRecord(key.decode(), "", "", None, None, ingested.decode(), "")
+def record(key: bytes, ingested: int | None) -> EventRecord:
+    return EventRecord(key, "", 0, None, None, ingested, Raw(b"{}"))
+
+
+def read(source: Source, size: int = LARGE) -> Iterator[list[EventRecord]]:
+    """Records in blocks, each made when it is read, as from a body."""
+    for start in range(0, size, 100):
+        yield [
+            record(bytes(bytearray(key)), ingested) for key, ingested in source[start : start + 100]
+        ]
+
+
+def find(read: Callable[[], Iterable[list[EventRecord]]]) -> bytearray:
+    """What `find_replaced` returns at its end."""
+    work = find_replaced(read)
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            replaced: bytearray = end.value
+            return replaced
 
 
 def peak(source: Source, size: int) -> int:
     """The most bytes that are held at once."""
     tracemalloc.start()
     try:
-        find_replaced(lambda: islice(read(source), size))
+        find(lambda: read(source, size))
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -50,16 +69,12 @@ def peak(source: Source, size: int) -> int:
 )
 def test_sixteen_bytes_an_event_at_most(every: int | None) -> None:
     source = window(every)
-    assert sum(find_replaced(lambda: read(source))) == (LARGE // every if every else 0)
+    assert sum(find(lambda: read(source))) == (LARGE // every if every else 0)
 
     small, large = peak(source, SMALL), peak(source, LARGE)
 
     assert large <= 16 * LARGE
     assert 8 <= (large - small) / (LARGE - SMALL) <= 16
-
-
-def record(key: str, ingested: str | None) -> EventRecord:
-    return EventRecord(key * 2, "", "", None, None, ingested, "")
 
 
 @pytest.mark.parametrize(
@@ -75,21 +90,55 @@ def record(key: str, ingested: str | None) -> EventRecord:
     ids=str,
 )
 def test_the_latest_ingested_stays(ingested: list[int | None], replaced: list[int]) -> None:
-    times = [n and f"2025-01-0{n}T00:00:00.000Z" for n in ingested]
-    other = record("e" * 16, "2025-01-01T00:00:00.000Z")
-    records = [other, *(record("f" * 16, time) for time in times)]
+    other = record(b"e" * 16, 1)
+    records = [other, *(record(b"f" * 16, time) for time in ingested)]
 
-    assert list(find_replaced(lambda: records)) == [0, *replaced]
+    assert list(find(lambda: [records])) == [0, *replaced]
+    assert list(find(lambda: [[each] for each in records])) == [0, *replaced]
+
+
+@pytest.mark.parametrize("early", [-(10**14), 0])
+def test_an_unknown_time_of_ingestion_is_before_all(early: int) -> None:
+    records = [record(b"f" * 16, early), record(b"f" * 16, None)]
+    assert list(find(lambda: [records])) == [0, 1]
 
 
 def test_keys_of_one_first_half_are_told_apart() -> None:
-    keys = ["a" * 16 + end * 16 for end in "bcbc"]
-    records = [EventRecord(key, "", "", None, None, None, "") for key in keys]
+    records = [record(b"a" * 8 + end * 8, None) for end in (b"b", b"c", b"b", b"c")]
 
     # Of the two pairs, one is found; the other stays twice rather than loses an event.
-    assert list(find_replaced(lambda: records)) == [1, 0, 0, 0]
+    assert list(find(lambda: [records])) == [1, 0, 0, 0]
 
 
 def test_nothing_is_replaced() -> None:
-    assert find_replaced(lambda: [record(f"{n:016x}", None) for n in range(10)]) == b""
-    assert find_replaced(list) == b""
+    assert find(lambda: [[record(b"%08x" % n * 2, None) for n in range(10)]]) == b""
+    assert find(list) == b""
+    assert find(lambda: [[], []]) == b""
+
+
+def test_each_block_is_a_step() -> None:
+    """So that whoever drives it does other work in between."""
+    blocks = [[record(b"f" * 16, None)] for _ in range(5)]
+    assert len(list(find_replaced(lambda: blocks))) == 2 * len(blocks)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([b"a", b"b", b"c"]), st.none() | st.integers(-2, 2)), max_size=12
+    ),
+    st.integers(1, 5),
+)
+def test_one_of_each_stays(events: list[tuple[bytes, int | None]], size: int) -> None:
+    """The latest ingested, of equals the last."""
+    records = [record(name * 16, ingested) for name, ingested in events]
+    expected: dict[bytes, tuple[bool, int, int]] = {}
+    for place, (name, ingested) in enumerate(events):
+        rank = (ingested is not None, ingested or 0, place)
+        expected[name] = max(expected.get(name, rank), rank)
+    blocks = [records[start : start + size] for start in range(0, len(records), size)]
+
+    replaced = find(lambda: blocks) or bytearray(len(records))
+
+    assert [n for n, gone in enumerate(replaced) if not gone] == sorted(
+        place for *_, place in expected.values()
+    )

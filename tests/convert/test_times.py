@@ -9,8 +9,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tap_mixpanel_parallel.convert.times import LocalTime, format_utc, parse_time
+from tap_mixpanel_parallel.convert import times
+from tap_mixpanel_parallel.convert.times import LocalTime, UtcText, bounded, format_utc, parse_time
 
+DAY_MS = 86_400_000
+FIRST_MS, LAST_MS = -62_135_596_800_000, 253_402_300_799_999
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - wall time
 ZONES = ["America/Los_Angeles", "Asia/Kolkata", "Australia/Lord_Howe", "Pacific/Apia"]
 CHANGES = [
@@ -42,14 +45,16 @@ def in_utc(wall: datetime, zone: str) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"
 
 
+def text_of(local: LocalTime, wall: datetime) -> str:
+    return format_utc(local.to_utc(milliseconds(wall)))
+
+
 class TestZones:
     @pytest.mark.parametrize("zone", [*ZONES, "UTC"])
     @given(st.lists(NEAR_A_CHANGE | MOMENTS, min_size=1, max_size=20))
     def test_any_time(self, zone: str, walls: list[datetime]) -> None:
         local = LocalTime(ZoneInfo(zone))
-        assert [local.to_utc(milliseconds(wall)) for wall in walls] == [
-            in_utc(wall, zone) for wall in walls
-        ]
+        assert [text_of(local, wall) for wall in walls] == [in_utc(wall, zone) for wall in walls]
 
     @pytest.mark.parametrize("zone", ZONES)
     def test_every_minute_around_each_change(self, zone: str) -> None:
@@ -57,7 +62,7 @@ class TestZones:
         for change in CHANGES:
             for minute in range(-26 * 60, 26 * 60):
                 wall = change + timedelta(minutes=minute)
-                assert local.to_utc(milliseconds(wall)) == in_utc(wall, zone)
+                assert text_of(local, wall) == in_utc(wall, zone)
 
     @pytest.mark.parametrize(
         "wall", ["2010-03-14T00:00", "2010-03-14T01:05", "2010-11-07T00:00", "2010-11-07T00:05"]
@@ -65,7 +70,7 @@ class TestZones:
     def test_a_change_that_is_not_at_a_quarter(self, wall: str) -> None:
         """Until 2011 clocks there changed a minute after midnight."""
         moment, zone = datetime.fromisoformat(wall), "America/St_Johns"
-        assert LocalTime(ZoneInfo(zone)).to_utc(milliseconds(moment)) == in_utc(moment, zone)
+        assert text_of(LocalTime(ZoneInfo(zone)), moment) == in_utc(moment, zone)
 
     @pytest.mark.parametrize(
         ("zone", "wall", "expected"),
@@ -86,11 +91,11 @@ class TestZones:
     )
     def test_examples(self, zone: str, wall: str, expected: str) -> None:
         moment = datetime.fromisoformat(wall)
-        assert LocalTime(ZoneInfo(zone)).to_utc(milliseconds(moment)) == expected
+        assert text_of(LocalTime(ZoneInfo(zone)), moment) == expected
 
 
 class TestCalendar:
-    @given(st.integers(-62_135_596_800_000, 253_402_300_799_999))
+    @given(st.integers(FIRST_MS, LAST_MS))
     def test_every_year_that_rfc_3339_has(self, time_ms: int) -> None:
         text = format_utc(time_ms)
         assert len(text) == 24
@@ -109,12 +114,44 @@ class TestCalendar:
         ],
     )
     def test_years_beyond_are_clamped(self, zone: str, time_ms: int, expected: str) -> None:
-        assert LocalTime(ZoneInfo(zone)).to_utc(time_ms) == expected
+        assert format_utc(LocalTime(ZoneInfo(zone)).to_utc(time_ms)) == expected
+        assert format_utc(bounded(time_ms)) == expected
 
     @pytest.mark.parametrize("zone", ZONES)
-    @pytest.mark.parametrize("time_ms", [-62_135_596_800_000, 253_402_300_799_999])
+    @pytest.mark.parametrize("time_ms", [FIRST_MS, LAST_MS])
     def test_the_ends_of_the_calendar_have_an_offset(self, zone: str, time_ms: int) -> None:
-        assert LocalTime(ZoneInfo(zone)).to_utc(time_ms)[:4] in {"0001", "9999"}
+        assert format_utc(LocalTime(ZoneInfo(zone)).to_utc(time_ms))[:4] in {"0001", "9999"}
+
+    @pytest.mark.parametrize("zone", [*ZONES, "Pacific/Kiritimati", "Etc/GMT+12"])
+    @given(
+        st.sampled_from([FIRST_MS, LAST_MS, 0]),
+        st.lists(st.integers(-3 * DAY_MS, 3 * DAY_MS), max_size=9),
+    )
+    def test_a_time_of_a_zone_is_one_that_rfc_3339_has(
+        self, zone: str, near: int, since: list[int]
+    ) -> None:
+        """Whatever was converted before, and is remembered."""
+        local = LocalTime(ZoneInfo(zone))
+        for time_ms in since:
+            utc_ms = local.to_utc(near + time_ms)
+            assert utc_ms == bounded(utc_ms)
+            assert utc_ms == LocalTime(ZoneInfo(zone)).to_utc(near + time_ms)
+
+    @given(st.integers(-(10**16), 10**16))
+    def test_bounded(self, time_ms: int) -> None:
+        found = bounded(time_ms)
+        assert FIRST_MS <= found <= LAST_MS
+        assert found == time_ms or not FIRST_MS <= time_ms <= LAST_MS
+
+    def test_what_is_remembered_is_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(times, "_MOST_MINUTES", 120)
+        utc, local = UtcText(), LocalTime(ZoneInfo("Asia/Kolkata"))
+        for hour in range(1000):
+            time_ms = hour * 3_600_000 + 61_001
+            assert utc.write(time_ms) == format_utc(time_ms)
+            assert local.to_utc(time_ms) == time_ms - 19_800_000
+        assert len(utc._minutes) <= 180
+        assert len(local._offsets) <= 120
 
 
 class TestParse:

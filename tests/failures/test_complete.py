@@ -8,13 +8,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tap_mixpanel_parallel.convert.conversion import fast_encoder, prepare
-from tap_mixpanel_parallel.convert.records import EventReader
+from tap_mixpanel_parallel.convert.conversion import Conversion, ConversionOptions
 from tap_mixpanel_parallel.exceptions import AttemptError
-from tap_mixpanel_parallel.fetch.client import ExportClient
+from tap_mixpanel_parallel.fetch.client import download
+from tap_mixpanel_parallel.fetch.job import Job, Query
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.sandbox import Cut, Damage, Effect, Fault, Project, Sandbox
 from tap_mixpanel_parallel.settings.credentials import Credentials
+from tests.support.bodies import MESSAGES, assert_nothing_is_left
 from tests.support.expected import AS_OF
 
 if TYPE_CHECKING:
@@ -40,23 +41,24 @@ class Reader:
 
     def __init__(self, sandbox: Sandbox, folder: Path) -> None:
         credentials = Credentials(*sandbox.auth, sandbox.credentials.project_id)
-        self._client = ExportClient(sandbox.url, credentials, timeout=30)
+        query = Query(sandbox.url, credentials, timeout=30)
+        self._job = Job(DAY, query, folder / "window.body")
         self._sandbox = sandbox
-        self._path = folder / "body"
 
     def __call__(self, effect: Effect) -> bytes | None:
-        """Give the messages; None if the answer is refused."""
+        """Give the messages; None if the answer is refused, and nothing is left of it."""
         self._sandbox.faults = [Fault(effect)]
+        options = ConversionOptions(ZoneInfo("UTC"))
         try:
-            prepared = prepare(
-                self._client.download(DAY, self._path),
-                self._path.with_suffix(".messages"),
-                reader=EventReader(ZoneInfo("UTC")),
-                encode=fast_encoder("events", "now"),
-            )
+            conversion = Conversion(DAY, download(self._job), options, MESSAGES)
+            for _ in conversion:
+                pass
         except AttemptError:
+            assert_nothing_is_left(self._job.path.parent)
             return None
-        return prepared.path.read_bytes()
+        data = conversion.part.path.read_bytes()
+        conversion.part.discard()
+        return data
 
 
 @contextmanager
