@@ -17,9 +17,9 @@ from singer_sdk.exceptions import ConfigValidationError
 from tap_mixpanel_parallel import ParallelFetchResult, TapMixpanelParallel
 from tap_mixpanel_parallel.clock import Clock
 from tap_mixpanel_parallel.exceptions import RefusedError, StateError
+from tap_mixpanel_parallel.messages import MessageWriter
 from tap_mixpanel_parallel.plan.windows import Window, merge
 from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox, Status
-from tap_mixpanel_parallel.write.stdout import MessageWriter
 from tests.support.reference import Row, assert_same, lines_of, rows_of
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Collector(MessageWriter):
         assert lines.endswith(b"\n")
         self.messages += map(json.loads, lines.split(b"\n")[:-1])
 
-    def offer_lines(self, lines: bytes, start: int = 0) -> int:
+    def write_some_lines(self, lines: bytes, start: int = 0) -> int:
         self.write_lines(lines[start:])
         return len(lines)
 
