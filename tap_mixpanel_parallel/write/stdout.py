@@ -9,6 +9,7 @@ import stat
 import sys
 import termios
 import time
+from contextlib import suppress
 from typing import Final
 
 from tap_mixpanel_parallel.exceptions import OutputError, ReaderGoneError, TerminatedError
@@ -92,10 +93,11 @@ class LineWriter:
             if self._is_late():
                 return
             time.sleep(_NAP_SECONDS)
-        if len(line) <= self._capacity():
-            self._write(memoryview(line))
-        else:
-            self._write_long(memoryview(line))
+        with suppress(TerminatedError):  # nothing follows that could be stopped
+            if len(line) <= self._capacity():
+                self._write(memoryview(line))
+            else:
+                self._write_long(memoryview(line))
 
     def check(self) -> None:
         """Notice a signal to stop, or that nobody reads any more, without writing.

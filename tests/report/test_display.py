@@ -276,7 +276,7 @@ class Counted(Progress):
     def __init__(
         self, requests: list[Request], ended: tuple[BatchResult, ...], total: int, limit: Limit
     ) -> None:
-        super().__init__(total, limit, Seconds(100.0, 110.0))  # type: ignore[arg-type]
+        super().__init__(total, limit, Seconds(100.0, 110.0))
         self.batches += ended
         self._active = {request.window: request for request in requests}
 

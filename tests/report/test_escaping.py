@@ -179,7 +179,7 @@ def test_the_lines_of_a_run(tmp_path: Path) -> None:
     for error in (TapError(EVIL), TransportError(EVIL), ValueError(EVIL)):
         said = reason(error)
         for event in (
-            Retrying(events.window(1), 1, error, 1.0),  # type: ignore[arg-type]
+            Retrying(events.window(1), 1, error, 1.0),
             LeftOut(events.body(1), events.window(2), said),
             events.failed(1, reason=said),
         ):
