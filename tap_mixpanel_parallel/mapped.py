@@ -43,13 +43,13 @@ def mapped_encoder(
     """
 
     def lines(records: list[EventRecord]) -> Iterable[bytes]:
-        for row in encode_rows(records).split(b"\n")[:-1]:
-            record = deserialize_json(row)
+        rows = encode_rows(records).split(b"\n")[:-1]
+        for record, row in zip(records, rows, strict=True):
             try:
-                messages = list(stream.map_record(record))
+                messages = list(stream.map_record(deserialize_json(row)))
             except Exception as error:  # noqa: BLE001 - a map's expression raises anything
                 raise TapError(
-                    f"stream_maps: event {record['event_id']} can't be mapped: "
+                    f"stream_maps: event {record.event_id.hex()} can't be mapped: "
                     f"{type(error).__name__}: {error}"
                 ) from None
             for message in messages:

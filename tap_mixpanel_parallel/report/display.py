@@ -52,12 +52,14 @@ def live_display(progress: Progress, console: Console | None = None) -> Iterator
     def render() -> RenderableType:
         return _render(progress, console.height)
 
-    with Live(console=console, get_renderable=render, refresh_per_second=5, transient=True):
+    try:
+        with Live(console=console, get_renderable=render, refresh_per_second=5, transient=True):
+            for handler in handlers:
+                handler.setStream(sys.stderr)  # which Live has replaced
+            yield
+    finally:
         for handler in handlers:
-            handler.setStream(sys.stderr)  # which Live has replaced
-        yield
-    for handler in handlers:
-        handler.setStream(sys.stderr)
+            handler.setStream(sys.stderr)
 
 
 def _render(progress: Progress, height: int) -> RenderableType:

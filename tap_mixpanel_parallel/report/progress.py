@@ -94,6 +94,8 @@ class Progress:
                 self._end(body, error=reason)
             case LeftOut(body, None, _):
                 self._end(body)
+            case LeftOut(body, _, _):
+                self._requested.discard(body.window)  # the rest is requested in its place
 
     @property
     def active(self) -> list[Request]:

@@ -9,6 +9,7 @@ import stat
 import sys
 import termios
 import time
+from contextlib import suppress
 from typing import Final
 
 from tap_mixpanel_parallel.exceptions import OutputError, ReaderGoneError, TerminatedError
@@ -40,12 +41,14 @@ class LineWriter:
             fd = _unblocked(fd)
         self._fd = fd
         mode = os.fstat(fd).st_mode
-        self._is_pipe = stat.S_ISFIFO(mode)
+        # Elsewhere a pipe tells those who write to it neither its size nor what is in it.
+        self._is_sized = stat.S_ISFIFO(mode) and sys.platform == "linux"
         # Whatever has a reader that may be slow.
-        self._can_wait = self._is_pipe or stat.S_ISSOCK(mode) or os.isatty(fd)
+        self._can_wait = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(fd)
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
         self._half_line = False
+        self._deadline: float | None = None
 
     def write(self, lines: bytes) -> None:
         """Write whole lines.
@@ -57,7 +60,7 @@ class LineWriter:
         start = 0
         while start < len(lines):
             end = self.write_some(lines, start)
-            start = self._write_waiting(lines, start) if end == start else end
+            start = end if end > start else self._wait_or_write_long(lines, start)
 
     def write_some(self, lines: bytes, start: int = 0) -> int:
         """Write as many whole lines as are taken without waiting.
@@ -84,14 +87,17 @@ class LineWriter:
 
     def write_last(self, line: bytes) -> None:
         """Write a line though a signal asks to stop, if the reader takes it soon."""
-        deadline = time.monotonic() + _GRACE_SECONDS
         if self._half_line:
             return
         while self._can_wait and not self._fits(len(line)):
-            if time.monotonic() > deadline:
+            if self._is_late():
                 return
             time.sleep(_NAP_SECONDS)
-        self._write_long(memoryview(line))
+        with suppress(TerminatedError):  # nothing follows that could be stopped
+            if len(line) <= self._capacity():
+                self._write(memoryview(line))
+            else:
+                self._write_long(memoryview(line))
 
     def check(self) -> None:
         """Notice a signal to stop, or that nobody reads any more, without writing.
@@ -108,11 +114,14 @@ class LineWriter:
         if self.stop_signal is not None:
             raise TerminatedError(self.stop_signal)
 
+    def _is_late(self) -> bool:
+        """Whether the time is up for what is begun, or is last, as a signal asks to stop."""
+        self._deadline = self._deadline or time.monotonic() + _GRACE_SECONDS
+        return time.monotonic() > self._deadline
+
     def _capacity(self) -> int:
         """The bytes that an empty pipe takes; a reader may change it."""
-        if not self._is_pipe or sys.platform != "linux":
-            return _PIECE
-        return fcntl.fcntl(self._fd, fcntl.F_GETPIPE_SZ)
+        return fcntl.fcntl(self._fd, fcntl.F_GETPIPE_SZ) if self._is_sized else _PIECE
 
     def _is_empty(self) -> bool:
         """Whether all that was written to a pipe is read."""
@@ -124,7 +133,7 @@ class LineWriter:
 
         Else it has a page, which takes at least `PIPE_BUF` bytes, or nothing (pipe(7)).
         """
-        if self._is_pipe and self._is_empty():
+        if self._is_sized and self._is_empty():
             return self._capacity()
         return _PIECE if self._poll.poll(0) else 0
 
@@ -133,30 +142,38 @@ class LineWriter:
         room = self._room()
         return size <= room or (size > self._capacity() and room > 0)
 
-    def _write_waiting(self, lines: bytes, start: int) -> int:
-        """Wait until the reader takes a line, and write it."""
+    def _wait_or_write_long(self, lines: bytes, start: int) -> int:
+        """Wait until the reader takes a line; one that is longer than a pipe is written.
+
+        Returns:
+            Where what is left begins.
+        """
         end = lines.index(b"\n", start) + 1
-        while not self._fits(end - start):
+        size = end - start
+        while not self._fits(size):
             self.check()
-            if end - start <= _PIECE:
+            if size <= _PIECE:
                 self._poll.poll(_WAKE_MS)
             else:
                 time.sleep(_NAP_SECONDS)
+        if size <= self._capacity():
+            return start  # what follows the line may be taken with it
         self._write_long(memoryview(lines)[start:end])
         return end
 
     def _write_long(self, line: memoryview) -> None:
-        """Write a line, in several pieces if it is longer than a pipe; once begun, to its end."""
-        size = max(self._capacity(), _PIECE) if len(line) <= self._capacity() else _PIECE
-        deadline = None
-        for start in range(0, len(line), size):
+        """Write a line in pieces that are surely taken; once begun, to its end."""
+        for start in range(0, len(line), _PIECE):
             while start and not self._poll.poll(_WAKE_MS):
-                if self.stop_signal is not None:
-                    deadline = deadline or time.monotonic() + _GRACE_SECONDS
-                    if time.monotonic() > deadline:
-                        raise TerminatedError(self.stop_signal)
-            self._half_line = start + size < len(line)
-            self._write(line[start : start + size])
+                self._check_grace()
+            self._check_grace()
+            self._half_line = True
+            self._write(line[start : start + _PIECE])
+        self._half_line = False
+
+    def _check_grace(self) -> None:
+        if self.stop_signal is not None and self._is_late():
+            raise TerminatedError(self.stop_signal)
 
     def _write(self, data: memoryview) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import logging
 import os
@@ -12,9 +13,10 @@ import struct
 import subprocess
 import sys
 import termios
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from pathlib import Path
 from threading import Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
@@ -23,10 +25,11 @@ import pyte
 import pytest
 from rich.console import Console
 
-from tap_mixpanel_parallel.fetch.scheduler import Task
+from tap_mixpanel_parallel.clock import Clock
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.report import display
-from tap_mixpanel_parallel.report.results import BatchResult, Reporter
+from tap_mixpanel_parallel.report.progress import Progress, Request
+from tap_mixpanel_parallel.report.results import BatchResult
 from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox
 from tests.support.commands import BIN, PATIENCE, environment
 from tests.support.expected import lines_of
@@ -34,7 +37,6 @@ from tests.support.gate import Gate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 PROJECT = Project(seed=51, events_per_day=20)
 AS_OF = datetime(2025, 3, 1, tzinfo=UTC)
@@ -258,39 +260,73 @@ def test_no_terminal_shows_plain_lines(tmp_path: Path) -> None:
     assert_plain(done.stderr.decode())
 
 
-@dataclass
-class Active:
-    """A fetcher that has these tasks under way."""
+@dataclass(frozen=True)
+class Asked(Request):
+    """A request of which so much has come."""
 
-    active: list[Task]
+    come: int = 0
+
+    @property
+    def received(self) -> int:
+        return self.come
+
+
+class Counted(Progress):
+    """A run that stands so, ten seconds after its begin."""
+
+    def __init__(
+        self, requests: list[Request], ended: tuple[BatchResult, ...], total: int, limit: Limit
+    ) -> None:
+        super().__init__(total, limit, Seconds(100.0, 110.0))
+        self.batches += ended
+        self._active = {request.window: request for request in requests}
+
+
+class Seconds(Clock):
+    """A clock that shows these seconds one after another, and then the last for ever."""
+
+    def __init__(self, *seconds: float) -> None:
+        self._seconds = list(seconds)
+
+    def monotonic(self) -> float:
+        return self._seconds.pop(0) if len(self._seconds) > 1 else self._seconds[0]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """An hourly limit that makes the run wait so long.
+
+    Attributes:
+        held: For the first requests of all windows.
+        next_start: For the next request.
+    """
+
     held: float = 0.0
     next_start: float = 0.0
 
+    def seconds_until(self, starts: int) -> float:
+        return self.next_start if starts == 1 else self.held
+
 
 def rendered(
-    tasks: list[Task],
+    requests: list[Request],
     *ended: BatchResult,
     total: int = 9,
     width: int = 80,
     height: int = 24,
-    held: float = 0.0,
-    next_start: float = 0.0,
+    limit: Limit | None = None,
 ) -> list[str]:
     """The display's lines, ten seconds after the run's begin."""
-    clock = iter([100.0]).__next__
-    reporter = Reporter(logging.getLogger("test"), total=total, clock=clock)
-    reporter.batches += ended
-    reporter._clock = lambda: 110.0
     console = Console(width=width, height=height, color_system=None)
     with console.capture() as capture:
-        fetcher = Active(tasks, held, next_start)
-        console.print(display._render(fetcher, reporter, 110.0, height))
+        progress = Counted(requests, ended, total, limit or Limit())
+        console.print(display._render(progress, height))
     return [line.rstrip() for line in capture.get().splitlines()]
 
 
-def task(day: int, **values: Any) -> Task:
+def request(day: int, attempt: int = 1, come: int = 3_000_000) -> Request:
     days = Window(date(2025, 1, day), date(2025, 1, day))
-    return Task(days, **({"attempts": 1, "requested": 108.0, "received": 3_000_000} | values))
+    return Asked(days, attempt, 108.0, Path("absent"), come)
 
 
 def batch(day: int, events: int, error: str | None = None) -> BatchResult:
@@ -301,7 +337,7 @@ def batch(day: int, events: int, error: str | None = None) -> BatchResult:
 class TestRender:
     def test_all(self) -> None:
         bar, *rest = rendered(
-            [task(5, attempts=2, received=0), task(4)],
+            [request(5, attempt=2, come=0), request(4)],
             batch(1, 12_000),
             batch(2, 0, "HTTP 500"),
             batch(3, 345),
@@ -321,13 +357,13 @@ class TestRender:
     def test_a_wait_for_the_hourly_limit(self) -> None:
         ended = batch(1, 10)
         told = "the hourly limit is reached: the next in 55 min 0 s"
-        assert rendered([], ended, held=3300.0, next_start=3300.0)[-1] == told
-        for tasks, held, next_start in (
-            ([], 0.0, 3300.0),  # nothing is left to request
-            ([task(4)], 3300.0, 3300.0),
-            ([], 3300.0, 0.0),
+        assert rendered([], ended, limit=Limit(3300.0, 3300.0))[-1] == told
+        for requests, limit in (
+            ([], Limit(0.0, 3300.0)),  # nothing is left to request
+            ([request(4)], Limit(3300.0, 3300.0)),
+            ([], Limit(3300.0, 0.0)),
         ):
-            assert "hourly" not in str(rendered(tasks, ended, held=held, next_start=next_start))
+            assert "hourly" not in str(rendered(requests, ended, limit=limit))
 
     def test_nothing_to_do(self) -> None:
         lines = rendered([], total=0)
@@ -336,7 +372,7 @@ class TestRender:
 
     @pytest.mark.parametrize("height", [1, 5, 8, 24])
     def test_more_windows_than_lines(self, height: int) -> None:
-        lines = rendered([task(day) for day in range(1, 31)], height=height)
+        lines = rendered([request(day) for day in range(1, 31)], height=height)
         shown = [line for line in lines if line.startswith("2025-")]
         assert len(shown) == max(height - 6, 1)
         assert lines[-1] == f"and {30 - len(shown)} more"
@@ -345,27 +381,32 @@ class TestRender:
     @pytest.mark.parametrize("width", [1, 8, 20, 40])
     def test_a_narrow_terminal(self, width: int) -> None:
         failed = [batch(day, 0, "HTTP 500") for day in range(10, 30)]
-        lines = rendered([task(1, attempts=3), task(2)], *failed, total=40, width=width)
+        lines = rendered([request(1, attempt=3), request(2)], *failed, total=40, width=width)
         assert len(lines) == 5
         assert max(map(len, lines)) <= width
 
 
-@pytest.mark.parametrize(
-    ("events", "error", "warned"), [(0, None, True), (1, None, False), (0, "HTTP 500", False)]
-)
-def test_a_run_without_an_event_says_what_to_check(
-    caplog: pytest.LogCaptureFixture, events: int, error: str | None, warned: bool
-) -> None:
-    reporter = Reporter(logging.getLogger("test"), total=1, clock=lambda: 0.0)
-    reporter.batch(batch(1, events, error))
-    reporter.finish()
-    assert any("check project_id, region, events and where" in m for m in caplog.messages) == warned
+class TestLogBelow:
+    """The log's lines scroll above the display, and go on after it."""
 
+    @pytest.fixture
+    def handler(self) -> Iterator[logging.StreamHandler[Any]]:
+        handler = logging.StreamHandler(sys.stderr)
+        logging.getLogger().addHandler(handler)
+        yield handler
+        logging.getLogger().removeHandler(handler)
 
-def test_the_estimate_knows_the_hourly_limit() -> None:
-    clock = iter([0.0, 10.0, 10.0, 10.0]).__next__
-    held = iter([3600.0, 5.0]).__next__
-    reporter = Reporter(logging.getLogger("test"), total=3, clock=clock, held=held)
-    reporter.batches.append(batch(1, 1))
-    assert reporter.seconds_left == 3600
-    assert reporter.seconds_left == 20
+    @pytest.mark.parametrize("error", [None, KeyboardInterrupt(), ValueError()])
+    def test_a_handler(
+        self, handler: logging.StreamHandler[Any], error: BaseException | None
+    ) -> None:
+        before = sys.stderr
+        with suppress(KeyboardInterrupt, ValueError):
+            console = Console(file=io.StringIO(), force_terminal=True, width=60)
+            with display.live_display(Counted([], (), 1, Limit()), console):
+                assert handler.stream is sys.stderr
+                assert handler.stream is not before, "the display stands on the terminal"
+                if error is not None:
+                    raise error
+        assert sys.stderr is before
+        assert handler.stream is before

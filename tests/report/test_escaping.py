@@ -15,16 +15,20 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from tap_mixpanel_parallel.cli import log_set_up
-from tap_mixpanel_parallel.exceptions import MalformedLineError, TapError
+from tap_mixpanel_parallel.exceptions import MalformedLineError, TapError, TransportError
+from tap_mixpanel_parallel.fetch.progress import Retrying
+from tap_mixpanel_parallel.fetch.redaction import Redactor
 from tap_mixpanel_parallel.plan.bookmark import read_state
 from tap_mixpanel_parallel.plan.status import Status as StateStatus
-from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.report import display
-from tap_mixpanel_parallel.report.results import BatchResult, Reporter
+from tap_mixpanel_parallel.report.log import LogLines
+from tap_mixpanel_parallel.report.observers import LeftOut
 from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox, Status
 from tap_mixpanel_parallel.sandbox.effects import Line
 from tap_mixpanel_parallel.wording import printable, shown
-from tests.support.commands import run
+from tests.report import events
+from tests.report.events import Counting
+from tests.support.commands import run as run_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +46,6 @@ FOREIGN: Final = st.text(
         st.sampled_from("\x1b\x07\x08\x00\n\r\u202e\u2067\u200f\u2028\x85\U000e0001"),
     )
 )
-A_DAY: Final = Window(date(2025, 1, 1), date(2025, 1, 1))
 
 
 def commands(text: str) -> list[str]:
@@ -148,7 +151,7 @@ def test_a_run(tmp_path: Path) -> None:
             evil: 1,
         }
         (tmp_path / "tap.json").write_text(json.dumps(config))
-        done = run("tap-mixpanel-parallel", "--config", "tap.json", cwd=tmp_path)
+        done = run_command("tap-mixpanel-parallel", "--config", "tap.json", cwd=tmp_path)
 
     assert done.returncode == 1
     assert commands(done.stderr.replace("\n", "")) == []
@@ -165,14 +168,23 @@ def as_of() -> datetime:
     return datetime(2025, 3, 1, tzinfo=UTC)
 
 
-def test_the_summary() -> None:
-    """The table of what failed has a line for each, whatever the reasons hold."""
+def test_the_lines_of_a_run(tmp_path: Path) -> None:
+    """Each event has a line of its own, and what failed one in the table, whatever is in them."""
     written = io.StringIO()
-    logger = logging.getLogger("test_the_summary")
-    logger.setLevel(logging.ERROR)
+    logger = logging.getLogger("test_the_lines_of_a_run")
+    logger.setLevel(logging.WARNING)
     logger.addHandler(logging.StreamHandler(written))
-    reporter = Reporter(logger, total=1, clock=lambda: 0.0)
-    reporter.batch(BatchResult(A_DAY, 0, 0, 0.0, 1, str(TapError(EVIL))))
-    reporter.finish()
+    run, reason = Counting(tmp_path), Redactor(None).reason
+    log = LogLines(logger, run.progress, events.settings(), reason, quiet=False)
+    for error in (TapError(EVIL), TransportError(EVIL), ValueError(EVIL)):
+        said = reason(error)
+        for event in (
+            Retrying(events.window(1), 1, error, 1.0),
+            LeftOut(events.body(1), events.window(2), said),
+            events.failed(1, reason=said),
+        ):
+            run.progress(event)
+            log(event)
+    log.sum_up()
     assert commands(written.getvalue().replace("\n", "")) == []
-    assert len(written.getvalue().splitlines()) == 4
+    assert len(written.getvalue().splitlines()) == 3 * 3 + 2 + 3

@@ -1,0 +1,89 @@
+"""A run's events, and who counts them, for the tests of this folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from tap_mixpanel_parallel.clock import Clock
+from tap_mixpanel_parallel.convert.conversion import Part
+from tap_mixpanel_parallel.exceptions import TransportError
+from tap_mixpanel_parallel.fetch.job import Download
+from tap_mixpanel_parallel.fetch.progress import Requested
+from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
+from tap_mixpanel_parallel.fetch.scheduler import Body
+from tap_mixpanel_parallel.plan.windows import Window
+from tap_mixpanel_parallel.report.observers import Failed
+from tap_mixpanel_parallel.report.progress import Progress
+from tap_mixpanel_parallel.settings.settings import Settings
+from tap_mixpanel_parallel.write.output import Written
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tap_mixpanel_parallel.convert.malformed import Malformed
+    from tap_mixpanel_parallel.report.observers import RunEvent
+    from tap_mixpanel_parallel.report.results import BatchProgress
+
+
+class Hand(Clock):
+    """A clock whose seconds are moved by hand."""
+
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+@dataclass
+class Counting:
+    """A run of three windows, as far as a test tells of it.
+
+    Attributes:
+        told: What a program that uses the tap was told.
+    """
+
+    folder: Path
+    per_hour: int = 1000
+    clock: Hand = field(default_factory=Hand)
+    told: list[BatchProgress] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.limit = RateLimit(per_second=1000, per_hour=self.per_hour, clock=self.clock.monotonic)
+        self.progress = Progress(3, self.limit, self.clock, self.told.append)
+
+    def at(self, seconds: float, event: RunEvent) -> None:
+        """Tell of an event, so many seconds after the run's begin."""
+        self.clock.seconds = 100.0 + seconds
+        self.progress(event)
+
+    def requested(self, day: int, attempt: int = 1) -> Requested:
+        return Requested(window(day), attempt, self.folder / f"{day}.{attempt}.body")
+
+
+def window(day: int) -> Window:
+    return Window(date(2025, 1, day), date(2025, 1, day))
+
+
+def body(day: int, attempts: int = 1, started: float = 100.0, **values: Any) -> Body:
+    return Body(window(day), attempts, started, **values)
+
+
+def written(
+    folder: Path, day: int, events: int, size: int = 1000, malformed: Malformed | None = None
+) -> Written:
+    path = folder / "x"
+    download = Download(path, compressed=True, size=size, received_at=Clock().now())
+    return Written(body(day, download=download), Part(window(day), path, events, malformed))
+
+
+def failed(day: int, attempts: int = 1, reason: str = "HTTP 500") -> Failed:
+    return Failed(body(day, attempts, error=TransportError(reason)), reason)
+
+
+def settings(**values: Any) -> Settings:
+    """Checked settings."""
+    config = {"region": "sandbox", "start_date": "2025-01-01"} | values
+    return Settings.from_config(config, today=lambda _: date(2025, 3, 1))
