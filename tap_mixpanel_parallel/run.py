@@ -234,8 +234,11 @@ class Run:
         """
         today, window = self._settings.today, body.window
         now = f"{self._with.clock.now():%Y-%m-%dT%H:%M:%SZ}"
-        zone = self._settings.project_timezone.key
-        reason = f"{self._with.redact(error)}: it is {now} by that clock, so {today} in {zone}"
+        zone = self._settings.project_timezone
+        reason = (
+            f"{self._with.redact(error)}: it is {now} by that clock, "
+            f"so {self._with.clock.today(zone)} in {zone.key}"
+        )
         if window.last != today:
             raise RefusedError(reason)
         # The day before is Mixpanel's today: it goes on, so it is not loaded.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from singer_sdk import Stream
@@ -191,8 +192,8 @@ class EventsStream(Stream):
     def _sample(self, settings: Settings, state: ExportState, query: Query, folder: Path) -> None:
         """Fetch and write an event of one day, to see that requests work."""
         day = Window(settings.wanted.first, settings.wanted.first)
-        # One event is not the day: today is what a run never marks as loaded.
-        settings = replace(settings, today=day.first)
+        # One event is not the day: a run never marks what comes after its today as loaded.
+        settings = replace(settings, today=day.first - timedelta(days=1))
         progress, _, run = self._make_run(settings, state, [day], folder, quiet=True)
         run.run([day], replace(query, event_limit=self.ABORT_AT_RECORD_COUNT))
         for failed in progress.result.failed:

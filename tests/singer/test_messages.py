@@ -15,6 +15,7 @@ from singer_sdk.singerlib.encoding.simple import StateMessage
 
 from tap_mixpanel_parallel.exceptions import OutputError, ReaderGoneError, TerminatedError
 from tap_mixpanel_parallel.messages import MessageWriter, StreamSink
+from tap_mixpanel_parallel.plan.bookmark import to_bookmark
 from tap_mixpanel_parallel.plan.state import ExportState
 from tap_mixpanel_parallel.plan.windows import Window
 from tests.support.pipe import Pipe
@@ -108,7 +109,7 @@ class TestStreamSink:
     @property
     def whole(self) -> dict[str, Any]:
         """What the tap's state is with the stream's."""
-        bookmarks = {"others": {"x": 1}, "events": self.STATE.to_bookmark()}
+        bookmarks = {"others": {"x": 1}, "events": to_bookmark(self.STATE)}
         return {"bookmarks": bookmarks, "y": 2}
 
     def test_a_state_is_kept_without_a_message(
@@ -121,7 +122,7 @@ class TestStreamSink:
     def test_a_state_is_kept_where_there_was_none(self, writer: MessageWriter) -> None:
         kept: dict[str, Any] = {}
         StreamSink(writer, kept, "events").keep(self.STATE)
-        assert kept == {"bookmarks": {"events": self.STATE.to_bookmark()}}
+        assert kept == {"bookmarks": {"events": to_bookmark(self.STATE)}}
 
     def test_lines_and_states_leave_in_their_order(
         self, pipe: Pipe, sink: StreamSink, kept: dict[str, Any]

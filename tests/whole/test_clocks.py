@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tap_mixpanel_parallel.exceptions import LaterThanTodayError, RefusedError
+from tap_mixpanel_parallel.exceptions import RefusedError
 from tap_mixpanel_parallel.sandbox import Project, Sandbox
 from tests.support.expected import assert_same
 from tests.support.pipeline import CollectingTap, FrozenClock, Pipeline
@@ -80,5 +80,5 @@ def test_a_trial_names_the_clock() -> None:
     with pipeline_ahead() as pipeline:
         config = {**access_to(pipeline.sandbox), "start_date": str(date(2025, 1, 20))}
         tap = CollectingTap(config=config, clock=pipeline.clock)
-        with pytest.raises(LaterThanTodayError, match=CLOCK):
+        with pytest.raises(RefusedError, match=CLOCK):
             tap.run_connection_test()
