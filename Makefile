@@ -44,5 +44,5 @@ clean:
 	touch $@
 
 .venv/test: pyproject.toml | .venv/bin/python
-	python -m pip install --quiet --editable '.[duckdb,lint,meltano,test]'
+	python -m pip install --quiet --editable '.[duckdb,files,lint,meltano,test]'
 	touch $@ .venv/demo

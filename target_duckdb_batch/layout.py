@@ -1,0 +1,131 @@
+"""Makes a table what its stream needs: schema, table, new columns, columns of another type."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from target_duckdb_batch import statements
+from target_duckdb_batch.errors import SchemaError
+from target_duckdb_batch.statements import identifier, qualified
+
+if TYPE_CHECKING:
+    import logging
+
+    from target_duckdb_batch.columns import Column
+    from target_duckdb_batch.table import Table
+
+_FIRST_WITH_ZSTD = (1, 4)
+
+
+class Layout:
+    """The tables of a database.
+
+    Changes are part of the transaction that is under way.
+    """
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, catalog: str, logger: logging.Logger
+    ) -> None:
+        self._connection = connection
+        self._catalog = catalog
+        self._logger = logger
+
+    def prepare(self, table: Table) -> None:
+        """Make the table, or give the one that is there what it lacks.
+
+        A column whose type changes is renamed, as target-duckdb does it, and made anew.
+
+        Raises:
+            SchemaError: If the table that is there can't serve.
+        """
+        present = self.columns(table)
+        if not present:
+            self._create(table)
+            return
+        target = qualified(self._catalog, table)
+        for column in table.columns:
+            given = present.get(column.name)
+            if given is not None and given != column.type:
+                self._rename(table, column, given)
+            if given != column.type:
+                self._logger.info("adding column %s %s to %s", column.name, column.type, target)
+                self._connection.execute(
+                    f"ALTER TABLE {target} ADD COLUMN {identifier(column.name)} {column.type}"
+                )
+
+    def columns(self, table: Table) -> dict[str, str]:
+        """The types of the columns that are there, by their names in small letters."""
+        rows = self._connection.execute(
+            "SELECT lower(column_name), data_type FROM duckdb_columns() "
+            "WHERE database_name = ? AND lower(schema_name) = lower(?) AND lower(table_name) = ?",
+            [self._catalog, table.schema, table.name],
+        ).fetchall()
+        return dict(rows)
+
+    def warn_of_key(self, table: Table) -> None:
+        """Say that a primary key, which target-duckdb makes, costs time and memory."""
+        found = self._connection.execute(
+            "SELECT count(*) FROM duckdb_constraints() WHERE constraint_type = 'PRIMARY KEY' "
+            "AND database_name = ? AND lower(schema_name) = lower(?) AND lower(table_name) = ?",
+            [self._catalog, table.schema, table.name],
+        ).fetchone()
+        if found and found[0]:
+            self._logger.warning(
+                "%s has a primary key, whose upkeep grows with the table; "
+                "docs/target-duckdb-batch.md says how to do without it",
+                table.label,
+            )
+
+    def _create(self, table: Table) -> None:
+        if self._is_view(table):
+            raise SchemaError(
+                f"stream {table.stream}: {table.label} is a view; rename it, or load into "
+                "another default_target_schema"
+            )
+        self._connection.execute(
+            f"CREATE SCHEMA IF NOT EXISTS {identifier(self._catalog)}.{identifier(table.schema)}"
+        )
+        target = qualified(self._catalog, table)
+        self._logger.info("creating table %s", target)
+        self._connection.execute(statements.create(table, target, self._compression()))
+
+    def _is_view(self, table: Table) -> bool:
+        return bool(
+            self._connection.execute(
+                "SELECT 1 FROM duckdb_views() WHERE database_name = ? "
+                "AND lower(schema_name) = lower(?) AND lower(view_name) = ?",
+                [self._catalog, table.schema, table.name],
+            ).fetchall()
+        )
+
+    def _compression(self) -> str | None:
+        """How to compress JSON: zstd where both DuckDB and the file can."""
+        version = tuple(int(part) for part in duckdb.__version__.split(".")[:2])
+        if version < _FIRST_WITH_ZSTD:
+            return None
+        row = self._connection.execute(
+            "SELECT tags['storage_version'] FROM duckdb_databases() WHERE database_name = ?",
+            [self._catalog],
+        ).fetchone()
+        storage = str(row[0]) if row and row[0] else ""
+        return None if storage.startswith(("v0", "v1.0", "v1.1")) else "zstd"
+
+    def _rename(self, table: Table, column: Column, given: str) -> None:
+        if column in table.keys:
+            raise SchemaError(
+                f"stream {table.stream}: {column.name} of its key is {given} in {table.label}, "
+                f"and now {column.type}; load into another default_target_schema, or alter the "
+                "column first"
+            )
+        aside = f"{column.name}_{time.strftime('%Y%m%d_%H%M')}"
+        self._logger.warning(
+            "%s.%s changes from %s to %s: what it held is in %s",
+            table.label, column.name, given, column.type, aside,
+        )  # fmt: skip
+        self._connection.execute(
+            f"ALTER TABLE {qualified(self._catalog, table)} "
+            f"RENAME COLUMN {identifier(column.name)} TO {identifier(aside)}"
+        )
