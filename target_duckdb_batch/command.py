@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, NoReturn
 from singer_sdk.exceptions import (
     ConfigValidationError,
     InvalidJSONSchema,
-    InvalidRecord,
     MapExpressionError,
     RecordsWithoutSchemaException,
     StreamMapConfigError,
@@ -37,8 +36,6 @@ def one_clear_message(logger: logging.Logger) -> Iterator[None]:
         _fail(logger, error.errors)
     except (MapExpressionError, StreamMapConfigError) as error:
         _fail(logger, [f"stream_maps: {error}"])
-    except InvalidRecord as error:
-        _fail(logger, [f"validate_records: {error.error_message}"])
     except (
         InvalidInputLine,
         InvalidJSONSchema,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import duckdb
 
 from target_duckdb_batch.errors import DatabaseError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from target_duckdb_batch.settings import Settings
 
 STORAGE_VERSION: Final = "v1.2.0"
@@ -50,9 +52,16 @@ def connect(settings: Settings) -> duckdb.DuckDBPyConnection:
         connection.close()
         raise
     # A text without an offset is UTC, and so is what a text or a file with one becomes.
-    connection.execute("SET TimeZone = 'UTC'")
-    connection.execute("SET enable_progress_bar = false")
+    rows(connection, "SET TimeZone = 'UTC'")
+    rows(connection, "SET enable_progress_bar = false")
     return connection
+
+
+def rows(
+    connection: duckdb.DuckDBPyConnection, statement: str, values: Sequence[object] = ()
+) -> list[tuple[Any, ...]]:
+    """Run a statement, and take all of its result: DuckDB 2 does nothing else before that."""
+    return connection.execute(statement, list(values)).fetchall()
 
 
 def first_line(error: BaseException) -> str:
@@ -63,7 +72,7 @@ def first_line(error: BaseException) -> str:
 def _set(connection: duckdb.DuckDBPyConnection, name: str, value: object) -> None:
     text = str(value).replace("'", "''")
     try:
-        connection.execute(f"SET {name} = '{text}'")
+        rows(connection, f"SET {name} = '{text}'")
     except duckdb.Error as error:
         raise DatabaseError(f"settings: {name} = {value!r}: {first_line(error)}") from None
 
@@ -74,7 +83,7 @@ def _reason(path: str, error: duckdb.Error) -> str:
         holder = _HOLDER.search(text)
         who = f"process {holder['pid']} ({holder['program']})" if holder else "another process"
         return f"{path} is open in {who}; close it there, and run again"
-    if "newer version" in text or "different version" in text or "higher version" in text:
+    if "newer version" in text or "with version number" in text:
         return (
             f"{path} was made by another version of DuckDB than this one, {duckdb.__version__}, "
             f"which can't read it; install a later DuckDB: {text}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from target_duckdb_batch import statements
-from target_duckdb_batch.connection import connect, first_line
+from target_duckdb_batch.connection import connect, first_line, rows
 from target_duckdb_batch.errors import (
     DatabaseError,
     LoaderError,
@@ -78,8 +78,8 @@ class Database:
             duckdb.Error: If a file is not one.
         """
         bare = statements.files(paths, {})
-        rows = self._connection.execute(f"DESCRIBE SELECT * FROM {bare.relation}").fetchall()
-        return statements.files(paths, {str(row[0]): str(row[1]) for row in rows})
+        described = self._all(f"DESCRIBE SELECT * FROM {bare.relation}")
+        return statements.files(paths, {str(row[0]): str(row[1]) for row in described})
 
     def load(self, table: Table, source: Source, version: int | None = None) -> int:
         """Load rows, in one transaction.
@@ -139,18 +139,17 @@ class Database:
     def _merge(self, table: Table, source: Source) -> int:
         target = qualified(self._catalog, table)
         self._run(statements.stage(table, source))
-        null = self._connection.execute(statements.null_keys(table, source)).fetchone()
-        if null is not None:
+        for null in self._all(statements.null_keys(table, source)):
             raise NullKeyError(
                 f"stream {table.stream}: {table.keys[null[0]].source} of its key is null or empty "
                 f"in row {null[-1] + 1} of a batch; every record needs its key"
             )
-        rows, keys = self._one(statements.count_keys(table))
-        if keys < rows:
+        found, keys = self._one(statements.count_keys(table))
+        if keys < found:
             self._run(statements.beaten(table, source))
         reach = self._one(statements.reach(table)) if table.range_column else None
         self._run(statements.delete(table, target, reach))
-        count = self._run(statements.insert(table, target, source, without_beaten=keys < rows))
+        count = self._run(statements.insert(table, target, source, without_beaten=keys < found))
         self._run(f"DROP TABLE {statements.STAGE}")
         self._run(f"DROP TABLE IF EXISTS {statements.BEATEN}")
         return count
@@ -185,10 +184,10 @@ class Database:
             if statement is None:
                 continue
             try:
-                found = self._connection.execute(statement).fetchone()
+                unfit = self._all(statement)
             except duckdb.Error:
                 continue  # the file can't be read, which is the error then
-            if found is not None:
+            for found in unfit:
                 raise ValueDoesNotFitError(
                     f"stream {table.stream}: {found[0]!r} in row {found[-1] + 1} of a batch does "
                     f"not fit the column {column.name}, which is {column.type}; the tap's schema "
@@ -208,9 +207,12 @@ class Database:
 
     def _run(self, statement: str) -> int:
         """Run a statement; how many rows it changed."""
-        row = self._connection.execute(statement).fetchone()
-        return int(row[0]) if row and isinstance(row[0], int) else 0
+        changed = self._all(statement)
+        return int(changed[0][0]) if changed and isinstance(changed[0][0], int) else 0
 
     def _one(self, query: str) -> tuple[Any, ...]:
-        row = self._connection.execute(query).fetchone()
-        return row or ()
+        (row,) = self._all(query)
+        return row
+
+    def _all(self, query: str) -> list[tuple[Any, ...]]:
+        return rows(self._connection, query)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from target_duckdb_batch import statements
+from target_duckdb_batch.connection import rows
 from target_duckdb_batch.errors import SchemaError
 from target_duckdb_batch.statements import identifier, qualified
 
@@ -41,6 +42,11 @@ class Layout:
         Raises:
             SchemaError: If the table that is there can't serve.
         """
+        if self._is_view(table):
+            raise SchemaError(
+                f"stream {table.stream}: {table.label} is a view; rename it, or load into "
+                "another default_target_schema"
+            )
         present = self.columns(table)
         if not present:
             self._create(table)
@@ -52,27 +58,30 @@ class Layout:
                 self._rename(table, column, given)
             if given != column.type:
                 self._logger.info("adding column %s %s to %s", column.name, column.type, target)
-                self._connection.execute(
-                    f"ALTER TABLE {target} ADD COLUMN {identifier(column.name)} {column.type}"
+                rows(
+                    self._connection,
+                    f"ALTER TABLE {target} ADD COLUMN {identifier(column.name)} {column.type}",
                 )
 
     def columns(self, table: Table) -> dict[str, str]:
         """The types of the columns that are there, by their names in small letters."""
-        rows = self._connection.execute(
+        found = rows(
+            self._connection,
             "SELECT lower(column_name), data_type FROM duckdb_columns() "
             "WHERE database_name = ? AND lower(schema_name) = lower(?) AND lower(table_name) = ?",
             [self._catalog, table.schema, table.name],
-        ).fetchall()
-        return dict(rows)
+        )
+        return dict(found)
 
     def warn_of_key(self, table: Table) -> None:
         """Say that a primary key, which target-duckdb makes, costs time and memory."""
-        found = self._connection.execute(
-            "SELECT count(*) FROM duckdb_constraints() WHERE constraint_type = 'PRIMARY KEY' "
+        found = rows(
+            self._connection,
+            "SELECT 1 FROM duckdb_constraints() WHERE constraint_type = 'PRIMARY KEY' "
             "AND database_name = ? AND lower(schema_name) = lower(?) AND lower(table_name) = ?",
             [self._catalog, table.schema, table.name],
-        ).fetchone()
-        if found and found[0]:
+        )
+        if found:
             self._logger.warning(
                 "%s has a primary key, whose upkeep grows with the table; "
                 "docs/target-duckdb-batch.md says how to do without it",
@@ -80,25 +89,22 @@ class Layout:
             )
 
     def _create(self, table: Table) -> None:
-        if self._is_view(table):
-            raise SchemaError(
-                f"stream {table.stream}: {table.label} is a view; rename it, or load into "
-                "another default_target_schema"
-            )
-        self._connection.execute(
-            f"CREATE SCHEMA IF NOT EXISTS {identifier(self._catalog)}.{identifier(table.schema)}"
+        rows(
+            self._connection,
+            f"CREATE SCHEMA IF NOT EXISTS {identifier(self._catalog)}.{identifier(table.schema)}",
         )
         target = qualified(self._catalog, table)
         self._logger.info("creating table %s", target)
-        self._connection.execute(statements.create(table, target, self._compression()))
+        rows(self._connection, statements.create(table, target, self._compression()))
 
     def _is_view(self, table: Table) -> bool:
         return bool(
-            self._connection.execute(
+            rows(
+                self._connection,
                 "SELECT 1 FROM duckdb_views() WHERE database_name = ? "
                 "AND lower(schema_name) = lower(?) AND lower(view_name) = ?",
                 [self._catalog, table.schema, table.name],
-            ).fetchall()
+            )
         )
 
     def _compression(self) -> str | None:
@@ -106,11 +112,13 @@ class Layout:
         version = tuple(int(part) for part in duckdb.__version__.split(".")[:2])
         if version < _FIRST_WITH_ZSTD:
             return None
-        row = self._connection.execute(
-            "SELECT tags['storage_version'] FROM duckdb_databases() WHERE database_name = ?",
+        found = rows(
+            self._connection,
+            "SELECT element_at(tags, 'storage_version')::VARCHAR FROM duckdb_databases() "
+            "WHERE database_name = ?",
             [self._catalog],
-        ).fetchone()
-        storage = str(row[0]) if row and row[0] else ""
+        )
+        storage = str(found[0][0]).strip("[]")
         return None if storage.startswith(("v0", "v1.0", "v1.1")) else "zstd"
 
     def _rename(self, table: Table, column: Column, given: str) -> None:
@@ -125,7 +133,8 @@ class Layout:
             "%s.%s changes from %s to %s: what it held is in %s",
             table.label, column.name, given, column.type, aside,
         )  # fmt: skip
-        self._connection.execute(
+        rows(
+            self._connection,
             f"ALTER TABLE {qualified(self._catalog, table)} "
-            f"RENAME COLUMN {identifier(column.name)} TO {identifier(aside)}"
+            f"RENAME COLUMN {identifier(column.name)} TO {identifier(aside)}",
         )

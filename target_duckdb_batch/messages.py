@@ -23,7 +23,7 @@ _QUOTED: Final = 200  # characters of a line in an error
 class _Line(msgspec.Struct):
     type: str
     stream: str | None = None
-    record: msgspec.Raw | None = None
+    record: msgspec.Raw = msgspec.Raw()
     version: int | None = None
     time_extracted: str | None = None
 
@@ -80,6 +80,12 @@ class MessageReader(GenericSingerReader[bytes]):
         except (ValueError, RecursionError) as error:
             raise self._error(data, error) from None
 
+    def _process_unknown_message(self, message_dict: dict[str, Any]) -> None:
+        raise InputError(
+            f"line {self._number} of the input is not a Singer message: there is no type "
+            f"{message_dict['type']!r}"
+        )
+
     def _error(self, line: bytes, error: Exception) -> InputError:
         hint = "" if line.endswith(b"\n") else "; its end is missing: was the tap killed?"
         return InputError(
@@ -93,5 +99,10 @@ def _message(data: bytes) -> dict[str, Any]:
     if line.type != "RECORD":
         message: dict[str, Any] = json.loads(data)
         return message
-    message = {name: getattr(line, name) for name in line.__struct_fields__}
-    return {name: value for name, value in message.items() if value is not None}
+    message = {"type": line.type, "record": line.record} if line.record else {"type": line.type}
+    optional = {
+        "stream": line.stream,
+        "version": line.version,
+        "time_extracted": line.time_extracted,
+    }
+    return message | {name: value for name, value in optional.items() if value is not None}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
+from singer_sdk.exceptions import InvalidRecord
 from singer_sdk.sinks import Sink
 
 from target_duckdb_batch import records
@@ -22,7 +23,7 @@ from target_duckdb_batch.manifest import Manifest
 from target_duckdb_batch.table import EXTRACTED_AT, table_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import msgspec
     from singer_sdk.helpers._batch import BaseBatchFileEncoding
@@ -73,9 +74,19 @@ class StreamSink(Sink):
         return not self.current_size or version == self._version
 
     def append(
-        self, record: bytes | msgspec.Raw, version: int | None, time_extracted: str | None
+        self,
+        record: bytes | msgspec.Raw,
+        version: int | None,
+        time_extracted: str | None,
+        where: str = "a record",
     ) -> None:
         """Take a record.
+
+        Args:
+            record: Its JSON text.
+            version: The version of the stream that it belongs to.
+            time_extracted: When the tap read it.
+            where: What it is, for messages.
 
         Raises:
             InputError: If it is not a JSON object.
@@ -85,14 +96,13 @@ class StreamSink(Sink):
             row = records.texts(record, self.table.columns)
         except (ValueError, RecursionError) as error:
             raise InputError(
-                f"stream {self.stream_name}: a record can't be read: {error}: "
-                f"{bytes(record)[:200].decode('utf-8', 'replace')!r}"
+                f"stream {self.stream_name}: {where} can't be read: {error}: {_start(record)!r}"
             ) from None
         for place in self._key_places:
             if row[place] is None:
                 raise NullKeyError(
                     f"stream {self.stream_name}: {self.table.columns[place].source} of its key is "
-                    f"missing, null or empty in {bytes(record)[:200].decode('utf-8', 'replace')}; "
+                    f"missing, null or empty in {where}, {_start(record)}; "
                     "every record needs its key"
                 )
         if EXTRACTED_AT in self.table.columns:
@@ -136,6 +146,11 @@ class StreamSink(Sink):
         self._database.activate_version(self.table, new_version)
 
     def _load_parquet(self, manifest: Manifest, version: int | None) -> None:
+        if any(len(column.path) > 1 for column in self.table.columns):
+            raise InputError(
+                f"stream {self.stream_name}: data_flattening_max_level does not go with batch "
+                "files in Parquet; remove the setting, or use jsonl in the tap's batch_config"
+            )
         with manifest.local_paths(self._settings.temp_dir) as paths:
             try:
                 source = self._database.parquet(paths)
@@ -153,19 +168,14 @@ class StreamSink(Sink):
         self._count(count)
 
     def _load_lines(self, manifest: Manifest, compression: str | None, version: int | None) -> None:
-        for line in self._lines(manifest, compression):
-            self.append(line, version, None)
+        for url in manifest.urls:
+            for number, line in enumerate(manifest.lines(url, compression), 1):
+                if line.strip():
+                    self.append(line, version, None, f"{url}, line {number}")
         if len(self._spool):
             count = self._database.load(self.table, self._spool.source(), version)
             self._spool.clear()
             self._count(count)
-
-    @staticmethod
-    def _lines(manifest: Manifest, compression: str | None) -> Iterator[bytes]:
-        for url in manifest.urls:
-            for line in manifest.lines(url, compression):
-                if line.strip():
-                    yield line
 
     def _count(self, rows: int) -> None:
         self.record_counter_metric.increment(rows)
@@ -190,8 +200,21 @@ class StreamSink(Sink):
         self._version = message.get("version")
         self._time_extracted = message.get("time_extracted")
 
-    def _parse_timestamps_in_record(self, *_: Any, **__: Any) -> None:
-        """Leave times as text: DuckDB reads them."""
+    def _validate_and_parse(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Check a record, and leave its times as text: DuckDB reads them."""
+        if self._validator is not None:
+            try:
+                self._validator.validate(record)
+            except InvalidRecord as error:
+                raise InputError(
+                    f"stream {self.stream_name}: validate_records: {error.error_message} in "
+                    f"{_start(records.encoded(record))}"
+                ) from None
+        return record
+
+
+def _start(record: bytes | msgspec.Raw) -> str:
+    return bytes(record)[:200].decode("utf-8", "replace").strip()
 
 
 def _damage(path: str) -> str | None:

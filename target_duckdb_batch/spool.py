@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
+from target_duckdb_batch.connection import rows
 from target_duckdb_batch.statements import Source, identifier
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     import duckdb
 
+_ROW: Final = "_sdc_row"
 _ROWS: Final = 10_000
 _BYTES: Final = 16_000_000
 
@@ -50,15 +52,19 @@ class Spool:
         """The rows, to load."""
         self._write()
         return Source(
-            f"temp.main.{identifier(self._name)}",
-            ("_row",),
+            self._table,
+            (_ROW,),
             dict.fromkeys(self._columns, "VARCHAR"),
         )
 
     def clear(self) -> None:
         """Forget the rows."""
         self._rows, self._bytes, self._written = [], 0, 0
-        self._connection.execute(f"DROP TABLE IF EXISTS temp.main.{identifier(self._name)}")
+        rows(self._connection, f"DROP TABLE IF EXISTS {self._table}")
+
+    @property
+    def _table(self) -> str:
+        return f"temp.main.{identifier(self._name)}"
 
     def _write(self) -> None:
         if not self._rows and self._written:
@@ -67,12 +73,14 @@ class Spool:
         arrays = [pa.array(column, pa.string()) for column in values]
         count = len(self._rows)
         arrays.append(pa.array(range(self._written, self._written + count), pa.int64()))
-        chunk = pa.Table.from_arrays(arrays, names=[*self._columns, "_row"])
+        chunk = pa.Table.from_arrays(arrays, names=[*self._columns, _ROW])
         self._connection.register("_chunk", chunk)
         try:
-            name = f"temp.main.{identifier(self._name)}"
-            verb = f"INSERT INTO {name}" if self._written else f"CREATE OR REPLACE TABLE {name} AS"
-            self._connection.execute(f"{verb} SELECT * FROM _chunk")
+            if self._written:
+                rows(self._connection, f"INSERT INTO {self._table} SELECT * FROM _chunk")
+            else:
+                name = identifier(self._name)
+                rows(self._connection, f"CREATE TEMP TABLE {name} AS SELECT * FROM _chunk")
         finally:
             self._connection.unregister("_chunk")
         self._written += count

@@ -196,7 +196,7 @@ def delete(
             ranges.append(
                 f"{name} BETWEEN CAST({literal(low)} AS {kind}) AND CAST({literal(high)} AS {kind})"
             )
-        within = f" AND ({' OR '.join(ranges)})"
+        within = f" AND ({' OR '.join(ranges) or 'false'})"
     return f"DELETE FROM {target} AS t USING {STAGE} AS s WHERE {joined}{within}"
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
+from contextlib import suppress
 from functools import cached_property
-from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, cast
+from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
 
 import click
 from singer_sdk import Target
@@ -33,11 +35,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from singer_sdk.helpers.capabilities import CapabilitiesEnum
-
-_FORMATS: Final = {
-    "parquet": {None, "zstd", "snappy", "gzip", "lz4", "none"},
-    "jsonl": {None, "gzip", "none"},
-}
 
 
 class TargetDuckDBBatch(Target):
@@ -147,28 +144,20 @@ class TargetDuckDBBatch(Target):
     def _process_batch_message(self, message_dict: dict[str, Any]) -> None:
         self._assert_line_requires(message_dict, {"stream", "encoding", "manifest"})
         stream = message_dict["stream"]
+        self._assert_schema_came(stream)
         sink = self._plain_sink(stream)
         if sink is None:
-            if stream in self.mapper.stream_maps:
-                raise InputError(
-                    f"stream {stream}: stream_maps and data_flattening_max_level do not go with "
-                    "BATCH messages; remove the setting, or batch_config in the tap"
-                )
-            raise RecordsWithoutSchemaException(
-                f"A BATCH message of the stream '{stream}' came before its SCHEMA"
-            )
-        encoding = BaseBatchFileEncoding.from_dict(message_dict["encoding"])
-        if encoding.compression not in _FORMATS.get(encoding.format, ()):
             raise InputError(
-                f"stream {stream}: batch files of format {encoding.format} with compression "
-                f"{encoding.compression} are not supported; set the tap's batch_config to parquet, "
-                "or to jsonl with gzip"
+                f"stream {stream}: stream_maps and validate_records do not go with BATCH messages; "
+                "remove the setting, or batch_config in the tap"
             )
+        encoding = _encoding(stream, message_dict["encoding"])
         self._drain_if_needed()
         sink.process_batch_files(encoding, message_dict["manifest"], message_dict.get("version"))
 
     def _process_activate_version_message(self, message_dict: dict[str, Any]) -> None:
         self._assert_line_requires(message_dict, {"stream", "version"})
+        self._assert_schema_came(message_dict["stream"])
         self._drain_if_needed()
         super()._process_activate_version_message(message_dict)
 
@@ -191,6 +180,12 @@ class TargetDuckDBBatch(Target):
         """Pass on the state, if all that came before it is committed."""
         if self._latest_state and self._is_settled:
             self._write_state_message(self._latest_state)
+
+    def _assert_schema_came(self, stream: str) -> None:
+        if stream not in self.mapper.stream_maps:
+            raise RecordsWithoutSchemaException(
+                f"A message about the stream '{stream}' came before its SCHEMA"
+            )
 
     def _drain_if_needed(self) -> None:
         if not self._is_settled:
@@ -295,3 +290,21 @@ class TargetDuckDBBatch(Target):
             if option.name == "file_input":
                 option.type = click.File("rb")
         return command
+
+
+def _encoding(stream: str, given: object) -> BaseBatchFileEncoding:
+    """The encoding of a BATCH message.
+
+    Raises:
+        InputError: If files of it can't be read.
+    """
+    with suppress(TypeError):
+        encoding = BaseBatchFileEncoding(**cast("dict[str, Any]", given))
+        if encoding.format == "parquet" or (
+            encoding.format == "jsonl" and encoding.compression in {None, "none", "gzip"}
+        ):
+            return encoding
+    raise InputError(
+        f"stream {stream}: batch files encoded as {json.dumps(given)} are not supported; set the "
+        "tap's batch_config to parquet, or to jsonl with gzip"
+    )
