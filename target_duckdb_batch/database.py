@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import duckdb
 
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from target_duckdb_batch.statements import Source
 
 
+REMEDY: Final = "docs/target-duckdb-batch.md says how to do without it"
+
+
 class Database:
     """A DuckDB file, open for writing; no other process can open it meanwhile."""
 
@@ -42,6 +45,7 @@ class Database:
         self._settings = settings
         self._connection = connect(settings)
         self._catalog = str(self._one("SELECT current_database()")[0])
+        self._logger = logger
         self._layout = Layout(self._connection, self._catalog, logger)
         self._spools = 0
 
@@ -69,7 +73,10 @@ class Database:
         """
         with self._transaction(table):
             self._layout.prepare(table)
-        self._layout.warn_of_key(table)
+        if self._layout.has_primary_key(table):
+            self._logger.warning(
+                "%s has a primary key, whose upkeep grows with the table; %s", table.label, REMEDY
+            )
 
     def parquet(self, paths: list[str]) -> Source:
         """The rows of Parquet files.
@@ -169,7 +176,7 @@ class Database:
             self._roll_back()
             if source is not None:
                 self._raise_if_unfit(table, source)
-            raise self._explained(f"stream {table.stream}", error) from None
+            raise self._explained(f"stream {table.stream}", error, table) from None
         except BaseException:
             self._roll_back()
             raise
@@ -194,15 +201,22 @@ class Database:
                     "and its data do not go together"
                 )
 
-    def _explained(self, where: str, error: duckdb.Error) -> LoaderError:
+    def _explained(
+        self, where: str, error: duckdb.Error, table: Table | None = None
+    ) -> LoaderError:
         text = first_line(error)
         if isinstance(error, duckdb.OutOfMemoryException):
+            limit = self._settings.memory_limit
+            key = ""
+            if table is not None and self._layout.has_primary_key(table):
+                key = f", or take away the primary key of {table.label}: {REMEDY}"
             return DatabaseError(
-                f"{where}: memory_limit: {self._settings.memory_limit} is not enough; "
-                f"set a greater one: {text}"
+                f"{where}: memory_limit: {limit} is not enough; set a greater one{key}: {text}"
             )
-        if "No space left" in text:
-            return DatabaseError(f"{where}: the disk of {self._settings.path} is full: {text}")
+        if "No space left" in text or "Could not write" in text:
+            return DatabaseError(
+                f"{where}: {self._settings.path} can't be written; make room on its disk: {text}"
+            )
         return LoaderError(f"{where}: DuckDB says: {text}")
 
     def _run(self, statement: str) -> int:

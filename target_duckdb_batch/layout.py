@@ -73,20 +73,16 @@ class Layout:
         )
         return dict(found)
 
-    def warn_of_key(self, table: Table) -> None:
-        """Say that a primary key, which target-duckdb makes, costs time and memory."""
-        found = rows(
-            self._connection,
-            "SELECT 1 FROM duckdb_constraints() WHERE constraint_type = 'PRIMARY KEY' "
-            "AND database_name = ? AND lower(schema_name) = lower(?) AND lower(table_name) = ?",
-            [self._catalog, table.schema, table.name],
-        )
-        if found:
-            self._logger.warning(
-                "%s has a primary key, whose upkeep grows with the table; "
-                "docs/target-duckdb-batch.md says how to do without it",
-                table.label,
+    def has_primary_key(self, table: Table) -> bool:
+        """Whether the table has a primary key, as target-duckdb makes it."""
+        return bool(
+            rows(
+                self._connection,
+                "SELECT 1 FROM duckdb_constraints() WHERE constraint_type = 'PRIMARY KEY' "
+                "AND database_name = ? AND lower(schema_name) = lower(?) AND lower(table_name) = ?",
+                [self._catalog, table.schema, table.name],
             )
+        )
 
     def _create(self, table: Table) -> None:
         rows(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import random
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ import pytest
 from singer_sdk.plugin_base import _ConfigInput
 
 from target_duckdb_batch import TargetDuckDBBatch
+from target_duckdb_batch.database import Database
+from target_duckdb_batch.errors import DatabaseError
 from tests.target_duckdb_batch.harness import (
     EVENTS,
     LOADER,
@@ -238,4 +241,44 @@ def test_nobody_reads_the_states(lab: Lab) -> None:
     assert done.returncode == 1
     assert b"nobody reads the states" in done.stderr
     assert b"Traceback" not in done.stderr
+    assert len(lab.rows()) == 1
+
+
+def test_a_primary_key_that_needs_more_memory(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 30 million rows it does; here the error is DuckDB's, but not its cause."""
+
+    def run_out(*_: object) -> None:
+        raise duckdb.OutOfMemoryException("Out of Memory Error: could not allocate block")
+
+    with duckdb.connect(str(lab.path)) as connection:
+        connection.execute("CREATE SCHEMA mixpanel")
+        connection.execute("CREATE TABLE mixpanel.s (n HUGEINT PRIMARY KEY)")
+    monkeypatch.setattr(Database, "_merge", run_out)
+    with pytest.raises(
+        DatabaseError, match=r"memory_limit: 512MB .* the primary key of mixpanel\.s"
+    ):
+        lab.load(schema({"n": WHOLE}, ["n"], "s"), record({"n": 1}, "s"))
+    with pytest.raises(DatabaseError, match=r"512MB is not enough; set a greater one: Out of"):
+        lab.load(schema({"n": WHOLE}, ["n"], "t"), record({"n": 1}, "t"))
+
+
+def test_a_disk_that_is_full(lab: Lab, python_path: str) -> None:
+    """A limit on the size of files stands for it: nothing of the batch is loaded."""
+    lab.run(EVENTS, record(event(1)), state(1), python_path=python_path)
+    generator = random.Random(1)  # noqa: S311
+    rows = [event(n, properties={"r": f"{generator.getrandbits(4000)}"}) for n in range(9000)]
+    path = write_parquet(lab.folder / "a.parquet", rows)
+    done = subprocess.run(
+        ["/bin/bash", "-c", 'ulimit -f 4096; exec "$@"', "bash", *lab.command()],
+        input=lines_of([EVENTS, batch([path]), state(2)]),
+        capture_output=True,
+        timeout=60,
+        check=False,
+        env=environment(PYTHONPATH=python_path),
+    )
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr
+    assert done.stdout == b""
+    assert b"can't be written; make room on its disk" in done.stderr
+    assert path.exists()
     assert len(lab.rows()) == 1
