@@ -1,13 +1,22 @@
 """The target's command line, also as `python -m target_duckdb_batch`."""
 
 import signal
+import sys
 
 
 def main() -> None:
     """Run the command line."""
     # Ctrl-C while the rest is imported ends the process as it does most others: silently.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from target_duckdb_batch.target import TargetDuckDBBatch  # noqa: PLC0415
+    try:
+        from target_duckdb_batch.target import TargetDuckDBBatch  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if error.name not in {"duckdb", "fsspec", "pyarrow"}:
+            raise
+        sys.exit(
+            f"target-duckdb-batch needs {error.name}, which is not installed: "
+            "pip install 'tap-mixpanel-parallel[files]'"
+        )
 
     try:
         TargetDuckDBBatch.cli()

@@ -18,7 +18,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from target_duckdb_batch import TargetDuckDBBatch
+from target_duckdb_batch.target import TargetDuckDBBatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

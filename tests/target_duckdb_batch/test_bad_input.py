@@ -14,9 +14,9 @@ import duckdb
 import pytest
 from singer_sdk.plugin_base import _ConfigInput
 
-from target_duckdb_batch import TargetDuckDBBatch
 from target_duckdb_batch.database import Database
 from target_duckdb_batch.errors import DatabaseError
+from target_duckdb_batch.target import TargetDuckDBBatch
 from tests.target_duckdb_batch.harness import (
     EVENTS,
     LOADER,
@@ -223,6 +223,20 @@ def test_a_stream_map_that_makes_no_sense(lab: Lab) -> None:
     ended = lab.run(EVENTS, record(event(1)), stream_maps={"events": {"x": "1 +"}})
     assert ended.code == 1
     assert "stream_maps: " in ended.error
+
+
+@pytest.mark.parametrize("module", ["duckdb", "pyarrow"])
+def test_without_its_extra(module: str) -> None:
+    script = (
+        f"import sys; sys.modules[{module!r}] = None; import runpy; "
+        "runpy.run_module('target_duckdb_batch', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert f"needs {module}, which is not installed: pip install".encode() in done.stderr
+    assert b"Traceback" not in done.stderr
 
 
 def test_nobody_reads_the_states(lab: Lab) -> None:

@@ -68,6 +68,22 @@ def test_another_type_moves_the_column_aside(lab: Lab) -> None:
     ]
 
 
+def test_records_before_a_change_of_type_go_into_the_old_column(lab: Lab) -> None:
+    lab.load(
+        schema({"n": WHOLE, "a": WHOLE}, ["n"], "s"),
+        rec(1, a=5),
+        schema({"n": WHOLE, "a": TEXT}, ["n"], "s"),
+        rec(2, a="x"),
+    )
+    (aside,) = [name for name in dict(lab.types("s")) if name.startswith("a_")]
+    assert [(row["a"], row[aside]) for row in lab.rows("s", "n")] == [(None, 5), ("x", None)]
+
+
+def test_records_of_two_versions(lab: Lab) -> None:
+    lab.load(schema({"n": WHOLE}, ["n"], "s"), rec(1, 6), rec(2, 7), rec(3))
+    assert [row["_sdc_table_version"] for row in lab.rows("s", "n")] == [6, 7, None]
+
+
 def test_a_key_of_another_type_is_refused(lab: Lab) -> None:
     lab.load(schema({"n": WHOLE}, ["n"], "s"), rec(1))
     with pytest.raises(SchemaError, match=r"stream s: n of its key is HUGEINT in mixpanel.s"):

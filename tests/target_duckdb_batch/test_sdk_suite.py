@@ -11,7 +11,7 @@ from singer_sdk.testing.target_tests import (
     TargetRecordMissingRequiredProperty,
 )
 
-from target_duckdb_batch import TargetDuckDBBatch
+from target_duckdb_batch.target import TargetDuckDBBatch
 
 if TYPE_CHECKING:
     from pathlib import Path

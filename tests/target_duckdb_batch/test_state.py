@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from target_duckdb_batch import TargetDuckDBBatch
 from target_duckdb_batch.errors import LoaderError
+from target_duckdb_batch.target import TargetDuckDBBatch
 from tests.target_duckdb_batch.harness import (
     EVENTS,
     WHOLE,
