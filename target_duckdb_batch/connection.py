@@ -41,8 +41,13 @@ def connect(settings: Settings) -> duckdb.DuckDBPyConnection:
     }
     if settings.temp_dir is not None:
         config["temp_directory"] = str(settings.temp_dir)
+    was_killed = path.with_name(f"{path.name}.wal").exists()
     try:
         connection = duckdb.connect(str(path), config=config)
+        if was_killed:
+            # The log may end within a transaction. DuckDB 1.2 would write on behind that, and
+            # could not read the log again.
+            rows(connection, "CHECKPOINT")
     except duckdb.Error as error:
         raise DatabaseError(f"filepath: {_reason(str(path), error)}") from None
     try:

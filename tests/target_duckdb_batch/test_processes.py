@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -116,6 +117,37 @@ def test_killed_anywhere(lab: Lab, python_path: str, seed: int) -> None:
     expected = {row["event_id"]: row["event"] for n in range(WINDOWS) for row in window(n)}
     assert {row["event_id"]: row["event"] for row in lab.rows()} == expected
     assert len(lab.rows()) == len(expected)
+
+
+LEAVE_A_LOG = """
+import os, sys, duckdb
+connection = duckdb.connect(sys.argv[1], config={'storage_compatibility_version': 'v1.2.0'})
+connection.execute("CREATE TABLE other (n INT, t VARCHAR)")
+for number in range(2):
+    connection.execute("INSERT INTO other SELECT r, repeat('x', 500) FROM range(300) t(r)")
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("cut", [1, 1000, 100_000])
+def test_killed_twice_in_the_middle_of_a_commit(lab: Lab, python_path: str, cut: int) -> None:
+    """The log ends within a transaction, another one is added, and the next run reads both."""
+    env = environment(PYTHONPATH=python_path)
+    subprocess.run([sys.executable, "-c", LEAVE_A_LOG, str(lab.path)], check=True, env=env)
+    log = lab.path.with_name("lab.duckdb.wal")
+    os.truncate(log, log.stat().st_size - cut)
+    path = write_parquet(lab.folder / "a.parquet", [event(1)])
+    process = start(lab, python_path)
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(lines_of([EVENTS, batch([path]), state(1)]))
+        process.stdin.flush()
+        assert process.stdout.readline() == b'{"at": 1}\n'
+        process.kill()
+    assert log.exists()
+    assert lab.run(EVENTS, record(event(2)), state(2), python_path=python_path).states == [2]
+    assert len(lab.rows()) == 2
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
