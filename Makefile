@@ -28,8 +28,12 @@ lint: .venv/test
 	check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml
 	deptry .
 
+# The loader's own tests run once more with the newest DuckDB: target-duckdb keeps that of the
+# environment below 1.3.
 unit: .venv/test
 	python -m pytest --numprocesses 2 --dist loadfile --max-worker-restart 0
+	PYTHONPATH=.venv/newest-duckdb python -m pytest --numprocesses 2 --dist loadfile \
+	  --max-worker-restart 0 -m "not slow" tests/target_duckdb_batch
 
 # All tests with the lowest versions that pyproject.toml allows.
 lowest: .venv-lowest/test
@@ -56,7 +60,8 @@ clean:
 	touch $@
 
 .venv/test: pyproject.toml | .venv/bin/python
-	python -m pip install --quiet --editable '.[duckdb,lint,meltano,test]'
+	python -m pip install --quiet --editable '.[duckdb,files,lint,meltano,test]'
+	python -m pip install --quiet --upgrade --no-deps --target .venv/newest-duckdb 'duckdb<3'
 	touch $@ .venv/demo
 
 .venv-lowest/test: pyproject.toml

@@ -1,0 +1,1 @@
+"""target-duckdb-batch: a Singer target that loads files of records into DuckDB."""

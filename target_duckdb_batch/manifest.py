@@ -1,0 +1,135 @@
+"""The files of a BATCH message: found, opened, brought here, removed."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import tempfile
+import zlib
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+import fsspec
+
+from target_duckdb_batch.errors import ManifestError
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Iterator, Mapping, Sequence
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The files of a BATCH message.
+
+    Attributes:
+        stream: The stream that they belong to, for messages.
+        urls: Paths, `file://` URLs or those of any storage that fsspec knows.
+        storage_options: What fsspec needs to open those that are not local.
+    """
+
+    stream: str
+    urls: Sequence[str]
+    storage_options: Mapping[str, Any]
+
+    def check(self) -> None:
+        """Make sure that every file is there.
+
+        Raises:
+            ManifestError: If one is not; it names the first.
+        """
+        for url in self.urls:
+            if not self._exists(url):
+                raise ManifestError(
+                    f"stream {self.stream}: {url} is in a BATCH message, but it is not there; "
+                    "was it loaded and removed before? Run the tap again"
+                )
+
+    @contextmanager
+    def local_paths(self, temp_dir: Path | None) -> Iterator[list[str]]:
+        """The files as local ones; those that are not are copied, and the copies removed.
+
+        Raises:
+            ManifestError: If one can't be copied.
+        """
+        with tempfile.TemporaryDirectory(prefix="target-duckdb-batch-", dir=temp_dir) as folder:
+            yield [self._local(url, Path(folder) / str(n)) for n, url in enumerate(self.urls)]
+
+    def lines(self, url: str, compression: str | None) -> Iterator[bytes]:
+        """The lines of a file of JSON lines.
+
+        Raises:
+            ManifestError: If it is damaged.
+        """
+        try:
+            with self._open(url) as raw:
+                if compression == "gzip":
+                    with gzip.open(raw) as lines:
+                        yield from lines
+                else:
+                    yield from raw
+        except (OSError, EOFError, zlib.error) as error:
+            raise self.damaged(url, error) from None
+
+    def damaged(self, url: str, error: object) -> ManifestError:
+        """Say that a file can't be read."""
+        return ManifestError(
+            f"stream {self.stream}: {url} can't be read: {error}; "
+            "nothing of its BATCH message is loaded. Run the tap again"
+        )
+
+    def remove(self, logger: logging.Logger) -> None:
+        """Remove the files; one that can't be removed is said, and left."""
+        for url in self.urls:
+            try:
+                path = local_path(url)
+                if path is not None:
+                    path.unlink(missing_ok=True)
+                else:
+                    storage, name = fsspec.core.url_to_fs(url, **self.storage_options)
+                    storage.rm(name)
+            except Exception as error:  # noqa: BLE001 - each storage has errors of its own
+                logger.warning("%s is loaded, but can't be removed: %s", url, error)
+
+    def _exists(self, url: str) -> bool:
+        path = local_path(url)
+        if path is not None:
+            return path.is_file()
+        try:
+            storage, name = fsspec.core.url_to_fs(url, **self.storage_options)
+            return bool(storage.exists(name))
+        except Exception as error:  # noqa: BLE001 - each storage has errors of its own
+            raise self.damaged(url, error) from None
+
+    def _local(self, url: str, copy: Path) -> str:
+        path = local_path(url)
+        if path is not None:
+            return str(path)
+        try:
+            with self._open(url) as source, copy.open("wb") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+        except Exception as error:  # noqa: BLE001 - each storage has errors of its own
+            raise self.damaged(url, error) from None
+        return str(copy)
+
+    @contextmanager
+    def _open(self, url: str) -> Iterator[IO[bytes]]:
+        path = local_path(url)
+        if path is not None:
+            with path.open("rb") as file:
+                yield file
+        else:
+            with fsspec.open(url, "rb", **self.storage_options) as file:
+                yield file
+
+
+def local_path(url: str) -> Path | None:
+    """The path of a local file; None for any other."""
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        path = Path(url.removeprefix("file://").removeprefix("localhost"))
+        return path if path.exists() else Path(unquote(str(path)))
+    return Path(url) if "://" not in url else None

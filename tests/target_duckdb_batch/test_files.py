@@ -1,0 +1,280 @@
+"""Files of BATCH messages: where they may be, what they may hold, what becomes of them."""
+
+from __future__ import annotations
+
+import gzip
+import random
+from datetime import date, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from target_duckdb_batch.errors import (
+    InputError,
+    LoaderError,
+    ManifestError,
+    ValueDoesNotFitError,
+)
+from tests.target_duckdb_batch.harness import (
+    EVENTS,
+    TEXT,
+    TIME,
+    WHOLE,
+    batch,
+    event,
+    record,
+    schema,
+    state,
+    write_lines,
+    write_parquet,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.target_duckdb_batch.harness import Lab
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_files_are_removed_once_committed(lab: Lab, keep: bool) -> None:
+    paths = [write_parquet(lab.folder / f"{n}.parquet", [event(n)]) for n in range(2)]
+    lab.load(EVENTS, batch(paths), delete_batch_files=not keep)
+    assert [path.exists() for path in paths] == [keep, keep]
+    assert len(lab.rows()) == 2
+
+
+@pytest.mark.parametrize("form", ["uri", "path", "plain"])
+def test_ways_to_name_a_local_file(lab: Lab, form: str) -> None:
+    path = write_parquet(lab.folder / "a b%20'ü.parquet", [event(1)])
+    names = {"uri": path.as_uri(), "path": f"file://{path}", "plain": str(path)}
+    lab.load(EVENTS, batch([names[form]]))
+    assert len(lab.rows()) == 1
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "jsonl"])
+def test_files_of_another_storage(lab: Lab, file_format: str) -> None:
+    write = write_parquet if file_format == "parquet" else write_lines
+    storage = fsspec.filesystem("memory")
+    path = write(lab.folder / "a", [event(1)])
+    storage.pipe(f"/bucket/{lab.folder.name}/a", path.read_bytes())
+    lab.load(EVENTS, batch([f"memory://bucket/{lab.folder.name}/a"], file_format))
+    assert len(lab.rows()) == 1
+    assert not storage.exists(f"/bucket/{lab.folder.name}/a")
+
+
+def test_a_storage_that_is_not_known(lab: Lab) -> None:
+    with pytest.raises(ManifestError, match="nowhere://x/a can't be read"):
+        lab.load(EVENTS, batch(["nowhere://x/a"]))
+
+
+def test_an_empty_manifest_and_an_empty_file(lab: Lab) -> None:
+    empty = write_parquet(lab.folder / "a.parquet", [])
+    none = write_lines(lab.folder / "a.jsonl.gz", [])
+    assert lab.load(EVENTS, batch([]), batch([empty]), batch([none], "jsonl"), state(1)) == [1]
+    assert lab.rows() == []
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "jsonl"])
+def test_one_file_is_missing(lab: Lab, file_format: str) -> None:
+    write = write_parquet if file_format == "parquet" else write_lines
+    there, gone = write(lab.folder / "a", [event(1)]), lab.folder / "b"
+    with pytest.raises(ManifestError, match=r"/b is in a BATCH message, but it is not there"):
+        lab.load(EVENTS, batch([there, gone], file_format))
+    assert lab.rows() == []
+    assert there.exists()
+
+
+def _big(lab: Lab, file_format: str) -> Path:
+    generator = random.Random(1)  # noqa: S311
+    rows = [event(n, properties={"text": f"{generator.getrandbits(1000)}"}) for n in range(20_000)]
+    if file_format == "jsonl":
+        return write_lines(lab.folder / "b", rows)
+    return write_parquet(lab.folder / "b", rows)
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "jsonl"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "other"])
+def test_a_damaged_file(lab: Lab, file_format: str, damage: str) -> None:
+    write = write_parquet if file_format == "parquet" else write_lines
+    good, bad = write(lab.folder / "a", [event(1)]), _big(lab, file_format)
+    data = bytearray(bad.read_bytes())
+    middle = len(data) // 2
+    if damage == "flipped":
+        data[middle : middle + 64] = bytes(byte ^ 0xFF for byte in data[middle : middle + 64])
+    bad.write_bytes(
+        {"cut": data[:middle], "flipped": data, "empty": b"", "other": b"hello"}[damage]
+    )
+    if (file_format, damage) == ("jsonl", "empty"):
+        pytest.skip("gzip takes an empty file for one of no lines")
+    with pytest.raises(LoaderError) as raised:
+        lab.load(EVENTS, record(event(5)), batch([good, bad], file_format))
+    assert bad.as_uri() in str(raised.value) or isinstance(raised.value, InputError)
+    assert [row["event_id"] for row in lab.rows()] == [event(5)["event_id"]]
+    assert good.exists()
+    assert bad.exists()
+
+
+def test_a_line_that_is_not_json(lab: Lab) -> None:
+    path = write_lines(lab.folder / "a.jsonl.gz", [event(1), b'{"event_id": "x"'])
+    with pytest.raises(InputError, match=r"a\.jsonl\.gz, line 2 can't be read: "):
+        lab.load(EVENTS, batch([path], "jsonl"))
+    assert lab.rows() == []
+
+
+def test_lines_without_compression(lab: Lab) -> None:
+    path = write_lines(lab.folder / "a.jsonl", [event(1), event(2)])
+    path.write_bytes(gzip.decompress(path.read_bytes()))
+    message = batch([path], "jsonl")
+    del message["encoding"]["compression"]
+    lab.load(EVENTS, message)
+    assert len(lab.rows()) == 2
+
+
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        {"format": "avro"},
+        {"format": "jsonl", "compression": "brotli"},
+        {"format": "jsonl", "block": 7},
+        {},
+        "parquet",
+    ],
+)
+def test_an_encoding_that_is_not_known(lab: Lab, encoding: Any) -> None:
+    message = batch([]) | {"encoding": encoding}
+    with pytest.raises(InputError, match=r"stream events: .*batch_config"):
+        lab.load(EVENTS, message)
+
+
+def test_a_batch_with_stream_maps_is_refused(lab: Lab) -> None:
+    path = write_parquet(lab.folder / "a.parquet", [event(1)])
+    with pytest.raises(InputError, match="stream_maps"):
+        lab.load(EVENTS, batch([path]), stream_maps={"events": {"x": "event_id"}})
+    assert path.exists()
+
+
+def test_a_batch_with_flattening_is_refused(lab: Lab) -> None:
+    inner = {"type": "object", "properties": {"x": WHOLE}}
+    path = write_parquet(lab.folder / "a.parquet", [event(1)])
+    with pytest.raises(InputError, match="data_flattening_max_level"):
+        lab.load(
+            schema({"event_id": TEXT, "o": inner}, ["event_id"]),
+            batch([path]),
+            data_flattening_max_level=1,
+        )
+
+
+def test_parquet_of_other_writers(lab: Lab) -> None:
+    """Native types: lists, structs, dates, decimals, naive times."""
+    table = pa.table(
+        {
+            "id": pa.array([1, 2], pa.int64()),
+            "list": pa.array([[1, 2], None]),
+            "struct": pa.array([{"a": 1.5}, None]),
+            "day": pa.array([date(2025, 1, 1), None]),
+            "money": pa.array([Decimal("1.10"), None]),
+            "at": pa.array([datetime(2025, 1, 1, 12), None]),  # noqa: DTZ001
+            "text": pa.array(["", "x"]),
+            "flag": pa.array([True, None]),
+            "more": pa.array(["undeclared", None]),
+        }
+    )
+    path = lab.folder / "a.parquet"
+    pq.write_table(table, path)
+    fields = {
+        "id": WHOLE,
+        "list": {"type": "array"},
+        "struct": {"type": "object"},
+        "day": {"type": "string", "format": "date"},
+        "money": {"type": "number"},
+        "at": TIME,
+        "text": TEXT,
+        "flag": {"type": "boolean"},
+        "absent": TEXT,
+    }
+    lab.load(schema(fields, ["id"], "s"), batch([path], stream="s"))
+    first, second = lab.rows("s", "id")
+    assert first == {
+        "absent": None,
+        "at": datetime(2025, 1, 1, 12),  # noqa: DTZ001
+        "day": "2025-01-01",
+        "flag": True,
+        "id": 1,
+        "list": "[1,2]",
+        "money": 1.1,
+        "struct": '{"a":1.5}',
+        "text": None,
+    }
+    assert second["text"] == "x"
+
+
+def test_files_of_different_columns(lab: Lab) -> None:
+    paths = [lab.folder / "a.parquet", lab.folder / "b.parquet"]
+    pq.write_table(pa.table({"id": [1], "x": ["a"]}), paths[0])
+    pq.write_table(pa.table({"y": ["b"], "id": [2]}), paths[1])
+    lab.load(schema({"id": WHOLE, "x": TEXT, "y": TEXT}, ["id"], "s"), batch(paths, stream="s"))
+    assert lab.query("SELECT id, x, y FROM lab.mixpanel.s ORDER BY id") == [
+        (1, "a", None),
+        (2, None, "b"),
+    ]
+
+
+@pytest.mark.parametrize("form", ["record", "jsonl", "parquet"])
+@pytest.mark.parametrize(
+    ("field", "bad", "kind"),
+    [
+        ({"type": "integer"}, "abc", "HUGEINT"),
+        ({"type": "integer", "maximum": 100}, "40000", "SMALLINT"),
+        ({"type": "number"}, "1,5", "DOUBLE"),
+        ({"type": "boolean"}, "maybe", "BOOLEAN"),
+        (TIME, "yesterday", "TIMESTAMP"),
+        ({"type": "string", "format": "time"}, "25:61", "TIME"),
+        ({"type": "object"}, "{'a': 1}", "JSON"),
+    ],
+)
+def test_a_value_that_does_not_fit(lab: Lab, form: str, field: Any, bad: str, kind: str) -> None:
+    fields = schema({"id": WHOLE, "v": field}, ["id"], "s")
+    rows = [{"id": "1", "v": None}, {"id": "2", "v": bad}]
+    messages = [record(row, "s") for row in rows]
+    if form == "jsonl":
+        messages = [batch([write_lines(lab.folder / "a", rows)], "jsonl", "s")]
+    elif form == "parquet":
+        types = pa.schema([("id", pa.string()), ("v", pa.string())])
+        messages = [batch([write_parquet(lab.folder / "a", rows, types)], stream="s")]
+    expected = f"stream s: '{bad}' in row 2 of a batch does not fit the column v, which is {kind}"
+    with pytest.raises(ValueDoesNotFitError) as raised:
+        lab.load(fields, *messages)
+    assert str(raised.value).replace('"', "'").startswith(expected)
+    assert lab.rows("s") == []
+
+
+def test_broken_json_in_parquet_of_json(lab: Lab) -> None:
+    path = write_parquet(lab.folder / "a.parquet", [event(1), event(2, properties="{broken")])
+    # DuckDB 2 refuses it as it reads the file.
+    expected = r"'\{broken' in row 2 .* column properties|Invalid JSON found in Parquet file"
+    with pytest.raises(LoaderError, match=expected):
+        lab.load(EVENTS, batch([path]))
+
+
+def test_text_that_few_can_hold(lab: Lab) -> None:
+    odd = {"nul": "a\0b", "emoji": "🎉", "quote": "'\"\\", "long": "x" * 3_000_000}
+    line = b'{"event_id": "2", "event": "\\ud83d", "properties": {"a": "\\udc00"}}'
+    lab.load(
+        EVENTS,
+        record(event(1, event="a\0b", properties=odd)),
+        b'{"type": "RECORD", "stream": "events", "record": ' + line + b"}",
+        batch([write_lines(lab.folder / "a", [line.replace(b'"2"', b'"3"')])], "jsonl"),
+    )
+    rows = {row["event_id"].lstrip("0"): row for row in lab.rows()}
+    assert rows["1"]["event"] == "a\0b"
+    assert rows["2"]["event"] == rows["3"]["event"] == "\ufffd"
+    assert rows["2"]["properties"] == '{"a": "\\ufffd"}'
+    assert lab.query(
+        "SELECT properties->>'nul', length(properties->>'long') FROM lab.mixpanel.events "
+        "WHERE event_id LIKE '%01'"
+    ) == [("a\0b", 3_000_000)]
