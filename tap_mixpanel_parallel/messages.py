@@ -6,6 +6,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from singer_sdk.helpers._batch import BaseBatchFileEncoding, SDKBatchMessage
 from singer_sdk.singerlib.encoding import SimpleSingerWriter
 from singer_sdk.singerlib.encoding.simple import StateMessage
 
@@ -14,10 +15,13 @@ from tap_mixpanel_parallel.plan.bookmark import to_bookmark
 from tap_mixpanel_parallel.write.stdout import LineWriter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from singer_sdk.helpers.types import TapState
     from singer_sdk.singerlib.encoding.simple import Message
 
     from tap_mixpanel_parallel.plan.state import ExportState
+    from tap_mixpanel_parallel.settings.batch import BatchConfig
 
 
 class MessageWriter(SimpleSingerWriter):
@@ -36,6 +40,11 @@ class MessageWriter(SimpleSingerWriter):
     def line(self, message: Message) -> bytes:
         """A message as a line."""
         return f"{self.format_message(message)}\n".encode()
+
+    def announcer(self, stream: str, config: BatchConfig) -> Callable[[Sequence[str]], bytes]:
+        """Makes the BATCH message of a stream's files, as a line."""
+        encoding = BaseBatchFileEncoding(config.format, config.compression)
+        return lambda urls: self.line(SDKBatchMessage(stream, encoding, list(urls)))
 
     def write_message(self, message: Message) -> None:
         """Write one message."""

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from tap_mixpanel_parallel.clock import Clock
     from tap_mixpanel_parallel.convert.conversion import Part
-    from tap_mixpanel_parallel.convert.record_lines import Encode
+    from tap_mixpanel_parallel.convert.files import Format
     from tap_mixpanel_parallel.fetch.job import Download, Query
     from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
     from tap_mixpanel_parallel.fetch.scheduler import Body
@@ -63,6 +63,7 @@ class Surroundings:
         clock: The time.
         notify: Told of what happens.
         redact: What an error says, in a line without secrets.
+        store: Has the files of a part stored; None if records leave as messages.
     """
 
     sink: Sink
@@ -71,6 +72,7 @@ class Surroundings:
     clock: Clock
     notify: Observer
     redact: Callable[[BaseException], str]
+    store: Callable[[Part], Part] | None = None
 
 
 class Run:
@@ -84,7 +86,7 @@ class Run:
         self,
         settings: Settings,
         state: ExportState,
-        encoder: Callable[[datetime], Encode],
+        form: Callable[[datetime], Format],
         surroundings: Surroundings,
     ) -> None:
         """Prepare a run.
@@ -92,12 +94,12 @@ class Run:
         Args:
             settings: The checked settings.
             state: What is loaded so far.
-            encoder: How the records of a window become lines, by when it was received.
+            form: What the records of a window become, by when it was received.
             surroundings: What the run works with.
         """
         self.state = state
         self._settings = settings
-        self._encoder = encoder
+        self._form = form
         self._with = surroundings
         self._today = settings.today
         self._output = Output(surroundings.sink, surroundings.notify)
@@ -134,6 +136,7 @@ class Run:
                         part.window,
                         today=self._day_of(body.download),
                         lookback_days=self._settings.lookback_days,
+                        stored=part.stored,
                     )
                     self._output.begin(body, part, self.state)
                     downloads.task_done(body)
@@ -188,12 +191,13 @@ class Run:
         except AttemptError:
             part.discard()
             raise
+        if self._with.store is not None:
+            part = self._with.store(part)
         self._with.notify(Converted(part, quarantine))
         return part
 
     def _work_through(self, window: Window, body: Download) -> Part:
-        encode = self._encoder(body.received_at)
-        conversion = Conversion(window, body, self._options, encode)
+        conversion = Conversion(window, body, self._options, self._form(body.received_at))
         for _ in conversion:
             self._output.write_pending()
         return conversion.part

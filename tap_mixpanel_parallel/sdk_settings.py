@@ -29,8 +29,7 @@ def read_environment(schema: Schema, prefix: str) -> dict[str, str]:
     Raises:
         TapError: If the `.env` file can't be read.
     """
-    names = [*schema["properties"], "batch_config"]
-    texts = {"properties": {name: {"type": "string"} for name in names}}
+    texts = {"properties": {name: {"type": "string"} for name in schema["properties"]}}
     try:
         found = parse_environment_config(texts, prefix)
     except (OSError, ValueError) as error:

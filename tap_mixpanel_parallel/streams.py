@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from singer_sdk import Stream
 from singer_sdk.helpers.conform import TypeConformanceLevel
+from singer_sdk.mapper import SameRecordTransform
 from singer_sdk.metrics import Metric, Point, Status, Tag
 
 from tap_mixpanel_parallel.catalog import select
-from tap_mixpanel_parallel.convert.columns import json_schema
-from tap_mixpanel_parallel.convert.record_lines import message_encoder, row_encoder
+from tap_mixpanel_parallel.convert.columns import KEYWORDS, json_schema
 from tap_mixpanel_parallel.exceptions import ExportFailedError, TapError, TerminatedError
 from tap_mixpanel_parallel.fetch.job import Query
 from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
 from tap_mixpanel_parallel.fetch.redaction import Redactor
 from tap_mixpanel_parallel.fetch.spool import Spool
-from tap_mixpanel_parallel.mapped import is_unchanged, mapped_encoder
+from tap_mixpanel_parallel.forms import as_files, as_messages
 from tap_mixpanel_parallel.messages import StreamSink
 from tap_mixpanel_parallel.plan.bookmark import check_fits, read_state, to_bookmark
 from tap_mixpanel_parallel.plan.windows import Window
@@ -33,13 +33,13 @@ from tap_mixpanel_parallel.settings.reader import ConfigReader
 from tap_mixpanel_parallel.settings.schema import API_URLS, SANDBOX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import Generator, Iterable, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from singer_sdk.singerlib import Catalog, RecordMessage
+    from singer_sdk.singerlib import Catalog, RecordMessage, SchemaMessage
 
-    from tap_mixpanel_parallel.convert.record_lines import Encode
+    from tap_mixpanel_parallel.forms import Way
     from tap_mixpanel_parallel.plan.state import ExportState
     from tap_mixpanel_parallel.report.results import BatchProgress, ParallelFetchResult
     from tap_mixpanel_parallel.settings.settings import Settings
@@ -96,6 +96,16 @@ class EventsStream(Stream):
     def map_record(self, record: dict[str, Any]) -> Iterable[RecordMessage]:
         """The messages that the SDK makes of a record."""
         return self._generate_record_messages(record)
+
+    # The SDK makes the schema from a catalog, which knows no other keywords than its own.
+    def _generate_schema_messages(self) -> Generator[SchemaMessage, None, None]:
+        """The SCHEMA messages, with what this stream tells loaders beyond types."""
+        is_own = [type(stream_map) for stream_map in self.stream_maps] == [SameRecordTransform]
+        for message in super()._generate_schema_messages():
+            columns = message.schema["properties"] if is_own else {}
+            told = {word: name for word, name in KEYWORDS.items() if name in columns}
+            message.schema = message.schema | told
+            yield message
 
     # The SDK's own `sync` reads partitions one after another, keeps a bookmark that knows
     # one position only, and logs every error as unhandled.
@@ -182,9 +192,10 @@ class EventsStream(Stream):
             self.logger.warning(warning)
         windows = [planned.window for planned in plan.windows]
         shows = is_wanted()
-        progress, log, run = self._make_run(settings, state, windows, folder, quiet=shows)
-        with live_display(progress) if shows else nullcontext():
-            run.run(windows, query)
+        with self._way(settings, state, folder) as way:
+            progress, log, run = self._make_run(settings, state, windows, folder, way, quiet=shows)
+            with live_display(progress) if shows else nullcontext():
+                run.run(windows, query)
         log.sum_up()
         _judge(settings, progress.result)
         return progress.result
@@ -194,11 +205,22 @@ class EventsStream(Stream):
         day = Window(settings.wanted.first, settings.wanted.first)
         # One event is not the day: a run never marks what comes after its today as loaded.
         settings = replace(settings, today=day.first - timedelta(days=1))
-        progress, _, run = self._make_run(settings, state, [day], folder, quiet=True)
+        way = as_messages(self, self._mixpanel.writer, settings)
+        progress, _, run = self._make_run(settings, state, [day], folder, way, quiet=True)
         run.run([day], replace(query, event_limit=self.ABORT_AT_RECORD_COUNT))
         for failed in progress.result.failed:
             raise TapError(failed.error or "")
         self.logger.info("the settings and the credentials work")
+
+    def _way(
+        self, settings: Settings, state: ExportState, folder: Path
+    ) -> AbstractContextManager[Way]:
+        """How events leave."""
+        writer = self._mixpanel.writer
+        if settings.batch_config is None:
+            return nullcontext(as_messages(self, writer, settings))
+        now = self._mixpanel.clock.now()
+        return as_files(self, writer, settings, settings.batch_config, state.stored, folder, now)
 
     def _make_run(
         self,
@@ -206,6 +228,7 @@ class EventsStream(Stream):
         state: ExportState,
         windows: Sequence[Window],
         folder: Path,
+        way: Way,
         *,
         quiet: bool,
     ) -> tuple[Progress, LogLines, Run]:
@@ -216,6 +239,7 @@ class EventsStream(Stream):
             state: What is loaded.
             windows: The plan.
             folder: Where windows wait.
+            way: How events leave.
             quiet: Whether a display shows what is under way, so that no line need.
         """
         clock, redact = self._mixpanel.clock, Redactor(settings.credentials).reason
@@ -234,30 +258,9 @@ class EventsStream(Stream):
         progress = Progress(len(windows), limit, clock, tell)
         log = LogLines(self.logger, progress, settings, redact, quiet=quiet)
         surroundings = Surroundings(
-            self.sink, folder, limit, clock, notify_each(progress, log), redact
+            self.sink, folder, limit, clock, notify_each(progress, log), redact, way.store
         )
-        return progress, log, Run(settings, state, self._encoder(settings), surroundings)
-
-    def _encoder(self, settings: Settings) -> Callable[[datetime], Encode]:
-        """How the records of a window become messages, by when it was received.
-
-        The SDK's way is needed only where it changes a record. Both give the same messages.
-        """
-        encode_rows = row_encoder(properties_as_text=settings.properties_format == "string")
-        is_fast = is_unchanged(self)
-        self.logger.info(
-            "the fast record path serves"
-            if is_fast
-            else "the SDK's record path serves: a stream map, flattening or a selection "
-            "changes records"
-        )
-
-        def encoder(time_extracted: datetime) -> Encode:
-            if is_fast:
-                return message_encoder(encode_rows, self.name, time_extracted.isoformat())
-            return mapped_encoder(self, self._mixpanel.writer, encode_rows, time_extracted)
-
-        return encoder
+        return progress, log, Run(settings, state, way.form, surroundings)
 
     def _measure(self, progress: BatchProgress) -> None:
         """Measure a window as the SDK measures streams."""

@@ -61,12 +61,12 @@ class TapMixpanelParallel(Tap):
     name = "tap-mixpanel-parallel"
     config_jsonschema: ClassVar[dict[str, Any]] = copy.deepcopy(CONFIG_SCHEMA)  # the SDK adds to it
     message_writer_class = MessageWriter
-    # BATCH is left out: its files would be announced after the state that covers them.
     capabilities: ClassVar[list[CapabilitiesEnum]] = [
         TapCapabilities.CATALOG,
         TapCapabilities.STATE,
         TapCapabilities.DISCOVER,
         PluginCapabilities.ABOUT,
+        PluginCapabilities.BATCH,
         PluginCapabilities.STREAM_MAPS,
         PluginCapabilities.FLATTENING,
         PluginCapabilities.STRUCTURED_LOGGING,
@@ -183,8 +183,6 @@ class TapMixpanelParallel(Tap):
         self.append_builtin_config(schema)
         self._config = take(self._config, schema)
         problems = sdk_problems(self._config, schema, CONFIG_SCHEMA["properties"])
-        if self._config.get("batch_config"):
-            problems.append("batch_config: BATCH messages are not supported; remove it")
         if raise_errors:
             for warning in unknown_settings(self._config, schema):
                 self.logger.warning("%s", warning)

@@ -26,8 +26,8 @@ def meltano_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project's own `meltano.yml`, installed."""
     folder = tmp_path_factory.mktemp("meltano")
     manifest = (ROOT / "meltano.yml").read_text()
-    assert "pip_url: -e .\n" in manifest
-    manifest = manifest.replace("pip_url: -e .\n", f"pip_url: -e {ROOT}\n")
+    assert "pip_url: -e .[" in manifest
+    manifest = manifest.replace("pip_url: -e .[", f"pip_url: -e {ROOT}[")
     (folder / "meltano.yml").write_text(manifest)
     (folder / "output").mkdir()
     done = run("meltano", "install", cwd=folder, timeout=300)

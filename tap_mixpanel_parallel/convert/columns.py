@@ -47,6 +47,14 @@ COLUMNS: Final = tuple(_column(f.encode_name, f.name, f.type) for f in fields(Ev
 """The columns, in the order of a record's fields."""
 
 
+NAMES: Final = tuple(column.name for column in COLUMNS)
+"""Their names."""
+
+KEYWORDS: Final = {"x-key-determines": "time", "x-newest-by": "processed_at"}
+"""What a schema tells a loader beyond types: a key settles the time, and of several records
+with one key in one batch, the latest ingested counts. Other loaders pass over it."""
+
+
 def json_schema(properties: dict[str, Any]) -> dict[str, Any]:
     """The stream's JSON schema.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from io import FileIO
 from itertools import compress, count
 from typing import TYPE_CHECKING, Final
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from zoneinfo import ZoneInfo
 
-    from tap_mixpanel_parallel.convert.record_lines import Encode
+    from tap_mixpanel_parallel.convert.files import Format
     from tap_mixpanel_parallel.convert.records import EventRecord
     from tap_mixpanel_parallel.fetch.job import Download
     from tap_mixpanel_parallel.plan.windows import Window
@@ -56,14 +55,16 @@ class ConversionOptions:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A window that has proved complete, as whole lines in a file.
+    """A window that has proved complete, in the form in which it leaves.
 
     Attributes:
         window: Its days.
-        path: The file.
+        path: The file of the messages with which it leaves, as whole lines.
         events: How many there are.
         malformed: The lines that are not events; None if there are none.
         strays: How many events of the body lie outside the window's days.
+        files: The files of data, which its message announces; none if records are messages.
+        stored: Its place among the windows whose files are stored; None if it has none.
     """
 
     window: Window
@@ -71,10 +72,13 @@ class Part:
     events: int
     malformed: Malformed | None = None
     strays: int = 0
+    files: tuple[Path, ...] = ()
+    stored: str | None = None
 
     def discard(self) -> None:
         """Remove its files."""
-        self.path.unlink(missing_ok=True)
+        for path in (self.path, *self.files):
+            path.unlink(missing_ok=True)
         if self.malformed is not None:
             self.malformed.path.unlink(missing_ok=True)
 
@@ -83,7 +87,7 @@ class Conversion:
     """Turns a body into a part, a block of lines at each step of the iteration."""
 
     def __init__(
-        self, window: Window, download: Download, options: ConversionOptions, encode: Encode
+        self, window: Window, download: Download, options: ConversionOptions, form: Format
     ) -> None:
         """Prepare; nothing is read before the first step.
 
@@ -91,12 +95,12 @@ class Conversion:
             window: The days that were asked for.
             download: Their body.
             options: What all windows have in common.
-            encode: Turns records into lines.
+            form: What the records become.
         """
         self._window = window
         self._download = download
         self._options = options
-        self._encode = encode
+        self._form = form
         self._path = download.path.with_suffix(".lines")
         self._malformed_path = download.path.with_suffix(".malformed")
         self._part: Part | None = None
@@ -138,7 +142,7 @@ class Conversion:
         with (
             Sieve(self._malformed_path) as sieve,
             spooling(self._path),
-            FileIO(self._path, "wb") as file,
+            self._form.open(self._path) as writer,
         ):
             for block in self._read_with(reader, sieve):
                 records = block
@@ -147,14 +151,21 @@ class Conversion:
                     records = list(compress(block, kept))
                 ordinal += len(block)
                 events += len(records)
-                _write(file, self._encode(records))
+                writer.write(records)
                 yield
-        if sieve.malformed and not events:
-            raise sieve.malformed.first
-        if replaced and ordinal != len(replaced):
-            raise IncompleteExportError("the body could not be read twice alike")
-        reader.strays.check(ordinal)
-        self._part = Part(self._window, self._path, events, sieve.malformed, reader.strays.count)
+            if sieve.malformed and not events:
+                raise sieve.malformed.first
+            if replaced and ordinal != len(replaced):
+                raise IncompleteExportError("the body could not be read twice alike")
+            reader.strays.check(ordinal)
+        self._part = Part(
+            self._window,
+            self._path,
+            events,
+            sieve.malformed,
+            reader.strays.count,
+            tuple(writer.files),
+        )
 
     def _read(self) -> Iterator[list[EventRecord]]:
         """The records, for a look ahead that keeps nothing."""
@@ -191,12 +202,6 @@ class Conversion:
             yield records
         if malformed and malformed.line_number == last:
             raise malformed  # the export may well have ended in its midst
-
-
-def _write(file: FileIO, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view) :]
 
 
 def _as_utf8(line: bytes, number: int) -> bytes:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Raw
 
-from tap_mixpanel_parallel.convert.columns import COLUMNS
+from tap_mixpanel_parallel.convert.columns import NAMES
 from tap_mixpanel_parallel.convert.times import UtcText
 
 if TYPE_CHECKING:
@@ -18,25 +19,24 @@ if TYPE_CHECKING:
 Encode = Callable[[list["EventRecord"]], bytes]
 """Records in, whole lines out."""
 
-_Row: Any = msgspec.defstruct("_Row", [(column.name, Any) for column in COLUMNS], gc=False)
-"""A record in the form in which JSON has it."""
-
 _ROW_ENDS = b"\n"
 
 
-def row_encoder(*, properties_as_text: bool) -> Encode:
+def row_encoder(*, properties_as_text: bool, selected: Collection[str] = NAMES) -> Encode:
     """Encode each record as an object of JSON, in a line.
 
     Args:
         properties_as_text: Whether `properties` is a string of JSON instead of an object.
+        selected: The columns that it has.
     """
+    make = _row(selected)
     encode_lines, utc = msgspec.json.Encoder().encode_lines, UtcText().write
     form: Callable[[Raw], Any] = _text if properties_as_text else _as_it_is
 
     def encode(records: list[EventRecord]) -> bytes:
         return encode_lines(
             [
-                _Row(
+                make(
                     record.event_id.hex(),
                     record.event,
                     utc(record.time_ms),
@@ -69,6 +69,16 @@ def message_encoder(encode_rows: Encode, stream: str, time_extracted: str) -> En
         return before + rows[:-1].replace(b"\n", after + before) + after if rows else b""
 
     return encode
+
+
+def _row(selected: Collection[str]) -> Callable[..., Any]:
+    """Makes a record in the form in which JSON has it, of the values of all columns."""
+    kept = [name for name in NAMES if name in selected]
+    row: Callable[..., Any] = msgspec.defstruct("_Row", [(name, Any) for name in kept], gc=False)
+    if len(kept) == len(NAMES):
+        return row
+    is_kept = [name in selected for name in NAMES]
+    return lambda *values: row(*compress(values, is_kept))
 
 
 def _text(raw: Raw) -> str:

@@ -46,9 +46,10 @@ class Spool:
     folder whose lock is free belongs to nobody.
     """
 
-    def __init__(self, parent: Path) -> None:
-        """Keep the run's folder in `parent`."""
+    def __init__(self, parent: Path, setting: str = "spool_dir") -> None:
+        """Keep the run's folder in `parent`, which a setting names."""
         self._parent = parent
+        self._setting = setting
         self.path = parent
 
     def __enter__(self) -> Self:
@@ -63,7 +64,7 @@ class Spool:
             if not any(self._make() for _ in range(_TRIES)):
                 raise FileExistsError(errno.EAGAIN, "others remove each folder that is made there")
         except OSError as error:
-            raise spool_error(self._parent, error) from None
+            raise spool_error(self._parent, error, self._setting) from None
         return self
 
     def __exit__(
@@ -135,19 +136,23 @@ def _open(path: Path | str, flags: int, *, within: int | None = None) -> Iterato
         os.close(fd)
 
 
-def spool_error(path: Path, error: OSError) -> SpoolError:
-    """What to tell a person when `path` can't be written."""
-    remedy = "set spool_dir to a folder that can be written"
+def spool_error(path: Path, error: OSError, setting: str = "spool_dir") -> SpoolError:
+    """What to tell a person when `path`, which a setting names, can't be written."""
+    remedy = f"set {setting} to a folder that can be written"
     if error.errno in _FULL:
-        remedy = "free some space there, or set spool_dir to a folder with more"
+        remedy = f"free some space there, or set {setting} to a folder with more"
     elif error.errno in _TOO_MANY_OPEN:
         remedy = "raise the limit of open files (ulimit -n), or lower workers"
-    return SpoolError(f"spool_dir: {path} can't be written ({error.strerror or error}); {remedy}")
+    return SpoolError(f"{setting}: {path} can't be written ({error.strerror or error}); {remedy}")
 
 
 @contextlib.contextmanager
-def spooling(path: Path) -> Iterator[None]:
-    """Have what goes wrong with a file of the spool told to a person.
+def spooling(path: Path, setting: str = "spool_dir") -> Iterator[None]:
+    """Have what goes wrong with a file told to a person.
+
+    Args:
+        path: The file.
+        setting: The setting that says where it lies.
 
     Raises:
         SpoolError: Instead of any error of the file's.
@@ -155,4 +160,4 @@ def spooling(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise spool_error(path.parent, error) from None
+        raise spool_error(path.parent, error, setting) from None

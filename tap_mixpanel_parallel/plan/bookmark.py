@@ -9,12 +9,14 @@ The bookmark of the stream `events`:
                      "failed_at": "2025-04-01T02:03:04Z"}],
      "unsettled": [["2025-03-27", "2025-03-30", "2025-04-01"]],
      "selection": {"region": null, "project_id": "1234", "events": ["Sign Up"],
-                   "where": null, "project_timezone": null}}
+                   "where": null, "project_timezone": null},
+     "stored": null}
 
 `loaded` and `unsettled` decide what is left to do. A day is settled once it was read at
 least `lookback_days` after its end. `unsettled` holds the loaded days that are not settled,
 with the day on which they were last read. `partitions` are the windows that failed, for
-people. `selection` holds the settings that decide which events a day has.
+people. `selection` holds the settings that decide which events a day has. `stored` names
+the last window that left as files (see `write.storage`).
 
 Meltano merges a new state into the saved one, key by key. So every key is written each
 time, and a setting that is not set is null: a missing key would keep its old value.
@@ -22,6 +24,7 @@ time, and a setting that is not set is null: a missing key would keep its old va
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Any, Final
@@ -32,6 +35,9 @@ from tap_mixpanel_parallel.plan.windows import EARLIEST_DAY, Window, intersect, 
 
 _EARLY_LOOKBACK: Final = timedelta(days=60)
 """How far back a state of an early version may have unsettled days."""
+
+STORED: Final = re.compile(r"\d{8}T\d{12}Z-\d{6}", re.ASCII)
+"""When a run began, and the number of a window in it: later ones are greater as text."""
 
 _REMEDY: Final = (
     "Use the state that belongs to this configuration, another state id, or none at all "
@@ -59,6 +65,7 @@ def to_bookmark(state: ExportState) -> dict[str, Any]:
             for reading in state.unsettled
         ],
         "selection": None if state.selection is None else dict(state.selection),
+        "stored": state.stored,
     }
 
 
@@ -80,12 +87,16 @@ def from_bookmark(bookmark: object) -> ExportState:
     selection = bookmark.get("selection")
     if selection is not None and not isinstance(selection, Mapping):
         raise _invalid(f"'selection' is {selection!r}, not an object")
+    stored = bookmark.get("stored")
+    if stored is not None and not (isinstance(stored, str) and STORED.fullmatch(stored)):
+        raise _invalid(f"'stored' is {stored!r}, not the time and the number of a window")
     loaded = merge(_read_range(item) for item in _items(bookmark, "loaded"))
     return ExportState(
         loaded=loaded,
         failed=_read_failures(_items(bookmark, "partitions")),
         unsettled=_read_readings(bookmark, loaded),
         selection=selection,
+        stored=stored,
     )
 
 

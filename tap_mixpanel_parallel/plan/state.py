@@ -68,14 +68,19 @@ class ExportState:
         failed: The windows that failed and are not loaded since; disjoint and sorted.
         unsettled: The loaded days that may still get late events; disjoint and sorted.
         selection: The settings that the loaded days depend on; None if they are not known.
+        stored: The last window that is loaded from files, as `Storage` counts them; None if
+            none ever was.
     """
 
     loaded: tuple[Window, ...] = ()
     failed: tuple[FailedWindow, ...] = ()
     unsettled: tuple[Reading, ...] = ()
     selection: Mapping[str, Any] | None = None
+    stored: str | None = None
 
-    def finish(self, window: Window, *, today: date, lookback_days: int) -> ExportState:
+    def finish(
+        self, window: Window, *, today: date, lookback_days: int, stored: str | None = None
+    ) -> ExportState:
         """The state after all of a window is emitted.
 
         Args:
@@ -83,11 +88,13 @@ class ExportState:
             today: The project's day on which the run began. It is never marked as loaded,
                 because it is not over.
             lookback_days: For how many days after its end a day can get late events.
+            stored: The window's place among those that left as files; None if it did not.
         """
         past = intersect([window], _back_from(today, _EVER))
         read = [Reading(part, today).unsettled(lookback_days) for part in past]
         return replace(
             self,
+            stored=stored or self.stored,
             loaded=merge([*self.loaded, *past]),
             failed=without(self.failed, window),
             unsettled=_join_readings(

@@ -44,6 +44,10 @@ class ConfigReader:
         value = value_of(self._config.get(name), self._schema(name))
         return self._schema(name).get("default") if value in (None, "") else value
 
+    def is_set(self, name: str) -> bool:
+        """Whether any setting, also one of the SDK's, has a value that does something."""
+        return bool(self._config.get(name))
+
     def reject(self, name: str, value: object, problem: str) -> None:
         """Add a problem that quotes the value."""
         self.problems.append(f"{name}: {shown(value)} {problem}")

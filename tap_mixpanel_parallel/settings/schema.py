@@ -183,6 +183,14 @@ _PROPERTIES: Final = {
         bounds=(1, 1_000_000),
         default=20_000,
     ),
+    "batch_config": _setting(
+        "object",
+        "Batch configuration",
+        "Send events as files, by BATCH messages: "
+        '`{"encoding": {"format": "parquet"}, "storage": {"root": "file:///data/mixpanel"}}`. '
+        "`parquet` or `jsonl`; see [Files](docs/files.md).",
+        additionalProperties=True,
+    ),
     "spool_dir": _text(
         "Spool directory",
         "Where windows wait on disk. Default: the system's temporary directory.",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from tap_mixpanel_parallel.exceptions import SettingsError
 from tap_mixpanel_parallel.plan.plan import Plan, make_plan
 from tap_mixpanel_parallel.plan.windows import Cutting, Window, subtract
+from tap_mixpanel_parallel.settings.batch import BatchConfig, read_batch
 from tap_mixpanel_parallel.settings.credentials import Credentials, read_credentials
 from tap_mixpanel_parallel.settings.dates import is_period, read_replay, read_wanted
 from tap_mixpanel_parallel.settings.reader import ConfigReader
@@ -63,6 +66,7 @@ class Settings:
     request_timeout: float
     attempt_timeout: int
     max_window_mb: int
+    batch_config: BatchConfig | None
     spool_dir: Path
     warnings: tuple[str, ...] = ()
 
@@ -86,6 +90,24 @@ class Settings:
             "where": self.where,
             "project_timezone": None if zone == "UTC" else zone,
         }
+
+    @property
+    def fingerprint(self) -> str:
+        """A name for what is read, and of which project: no tap that reads something else has it.
+
+        It has 32 bits of a hash, from which no secret can be found.
+        """
+        # Without a project's id, its secret is what tells it from others.
+        secret = self.credentials.secret if self.credentials else None
+        selection = [
+            self.region,
+            self.api_url,
+            self.project_id or secret,
+            sorted(self.events),
+            self.where,
+            self.project_timezone.key,
+        ]
+        return hashlib.sha256(json.dumps(selection).encode()).hexdigest()[:8]
 
     def plan(self, state: ExportState) -> Plan:
         """What a run with these settings fetches.
@@ -166,6 +188,7 @@ class Settings:
             request_timeout=reader.number("request_timeout"),
             attempt_timeout=reader.integer("attempt_timeout"),
             max_window_mb=reader.integer("max_window_mb"),
+            batch_config=read_batch(reader),
             spool_dir=reader.directory("spool_dir"),
             warnings=tuple(reader.warnings),
         )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from typing import TYPE_CHECKING
 
@@ -55,19 +53,7 @@ class Quarantine:
 
     def _name(self, window: Window) -> str:
         """A file name that no tap with other filters, or of another project, makes."""
-        settings = self._settings
-        # Without a project's id, its secret is what tells it from others. The name has 32
-        # bits of a hash, from which no secret can be found.
-        secret = settings.credentials.secret if settings.credentials else None
-        selection = [
-            settings.region,
-            settings.api_url,
-            settings.project_id or secret,
-            sorted(settings.events),
-            settings.where,
-            settings.project_timezone.key,
-        ]
-        digest = hashlib.sha256(json.dumps(selection).encode()).hexdigest()[:8]
-        project = re.sub(r"\W", "_", settings.project_id or "")
+        project = re.sub(r"\W", "_", self._settings.project_id or "")
+        digest = self._settings.fingerprint
         parts = ("tap-mixpanel-parallel-quarantine", project, digest, str(window))
         return f"{'-'.join(filter(None, parts))}.jsonl"

@@ -19,6 +19,8 @@ from hypothesis import given
 
 from tap_mixpanel_parallel.convert import body as body_module
 from tap_mixpanel_parallel.convert import conversion as conversion_module
+from tap_mixpanel_parallel.convert import files as files_module
+from tap_mixpanel_parallel.convert.files import Messages
 from tap_mixpanel_parallel.exceptions import (
     IncompleteExportError,
     MalformedLineError,
@@ -150,7 +152,7 @@ class TestAbandoned:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            convert(tmp_path, GZIP, compressed=True, encode=encode)
+            convert(tmp_path, GZIP, compressed=True, form=Messages(encode))
         assert_nothing_is_left(tmp_path)
 
 
@@ -354,7 +356,7 @@ class TestDisk:
                 if was_open:
                     raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
-        monkeypatch.setattr(conversion_module, "FileIO", Late)
+        monkeypatch.setattr(files_module, "FileIO", Late)
         with pytest.raises(SpoolError, match="free some space there"):
             convert(tmp_path, BODY)
         assert_nothing_is_left(tmp_path)
@@ -367,7 +369,7 @@ class TestDisk:
                 return super().write(memoryview(data)[:100])
 
         whole = convert(tmp_path, BODY).path.read_bytes()
-        monkeypatch.setattr(conversion_module, "FileIO", Reluctant)
+        monkeypatch.setattr(files_module, "FileIO", Reluctant)
         assert convert(tmp_path, BODY).path.read_bytes() == whole
 
     @pytest.mark.parametrize("deduplicate", [False, True])
@@ -396,5 +398,5 @@ class TestDisk:
             sizes.append(len(records))
             return b""
 
-        assert convert(tmp_path, BODY, encode=encode).events == 20
+        assert convert(tmp_path, BODY, form=Messages(encode)).events == 20
         assert max(sizes) == 1

@@ -16,6 +16,7 @@ import pytest
 
 from tap_mixpanel_parallel.convert.body import read_blocks
 from tap_mixpanel_parallel.convert.conversion import Conversion, ConversionOptions
+from tap_mixpanel_parallel.convert.files import Messages
 from tap_mixpanel_parallel.convert.record_lines import row_encoder
 from tap_mixpanel_parallel.exceptions import (
     AttemptError,
@@ -294,7 +295,7 @@ class TestSandbox:
                     WEEK,
                     download,
                     ConversionOptions(ZoneInfo("UTC")),
-                    row_encoder(properties_as_text=False),
+                    Messages(row_encoder(properties_as_text=False)),
                 )
             )
 

@@ -32,6 +32,7 @@ def bookmark(**replaced: Any) -> dict[str, Any]:
         "partitions": [],
         "unsettled": [],
         "selection": None,
+        "stored": None,
     } | replaced
 
 
@@ -69,6 +70,7 @@ class TestBookmark:
             failed=(failure(window("02-05..02-11")),),
             unsettled=(reading("03-26..03-30", "03-31"),),
             selection={"events": ["Sign Up"]},
+            stored="20250201T010203000004Z-000005",
         )
         assert to_bookmark(state) == {
             "replication_key": "time",
@@ -84,6 +86,7 @@ class TestBookmark:
             ],
             "unsettled": [["2025-03-26", "2025-03-30", "2025-03-31"]],
             "selection": {"events": ["Sign Up"]},
+            "stored": "20250201T010203000004Z-000005",
         }
 
     def test_nothing_is_known(self) -> None:
@@ -174,6 +177,7 @@ class TestBookmark:
             (bookmark(partitions=[partition(attempts="many")]), "is not a failed window"),
             (bookmark(partitions=[partition(attempts=None)]), "is not a failed window"),
             (bookmark(partitions=[partition(status="done")]), "status is 'done', not 'failed'"),
+            (bookmark(stored="yesterday"), "'stored' is 'yesterday', not the time and the number"),
             (bookmark(selection=[]), r"'selection' is \[\], not an object"),
             (bookmark(unsettled=None), "'unsettled' is None, not a list"),
             (bookmark(unsettled=["x"]), "'x' is not a range of days and the day"),

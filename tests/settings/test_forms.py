@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -18,6 +19,7 @@ from singer_sdk.exceptions import ConfigValidationError
 from tap_mixpanel_parallel import TapMixpanelParallel
 from tap_mixpanel_parallel.exceptions import SettingsError
 from tap_mixpanel_parallel.plan.windows import Window
+from tap_mixpanel_parallel.settings.batch import BatchConfig
 from tap_mixpanel_parallel.settings.forms import parse_json, value_of
 from tap_mixpanel_parallel.settings.schema import CONFIG_SCHEMA
 from tap_mixpanel_parallel.settings.settings import Settings
@@ -35,6 +37,11 @@ BASE: Final[dict[str, Any]] = {
 }
 FOLDER: Final = tempfile.gettempdir()
 DAY: Final = date(2025, 1, 5)
+BATCH: Final[dict[str, Any]] = {
+    "encoding": {"format": "parquet"},
+    "storage": {"root": f"file://{FOLDER}/none yet", "prefix": "mixpanel-"},
+}
+FILES: Final = BatchConfig("parquet", f"file://{FOLDER}/none yet", "mixpanel-")
 EMPTY: Final[tuple[Any, ...]] = ([], "[]", "", None)
 TRUE: Final = ("true", "True", "TRUE", "1", "yes", "on", " true\n")
 FALSE: Final = ("false", "False", "0", "no", "off")
@@ -95,9 +102,35 @@ TAKEN: Final[list[tuple[str, Any, Any]]] = [
     *[("properties_format", value, "string") for value in ("string", "string\n")],
     *[("on_failed_window", value, "warn") for value in ("warn", " warn")],
     *[("on_malformed_line", value, "quarantine") for value in ("quarantine", "quarantine\n")],
+    *[
+        ("batch_config", value, FILES)
+        for value in (BATCH, json.dumps(BATCH), f" {json.dumps(BATCH)}")
+    ],
     *[("spool_dir", value, Path(FOLDER)) for value in (FOLDER, f"{FOLDER}\n")],
 ]
 
+BATCH_CHANGES: Final[tuple[dict[str, Any], ...]] = (
+    {"encoding": None},
+    {"encoding": {"format": "csv"}},
+    {"encoding": {"format": ["parquet"]}},
+    {"encoding": {"format": "parquet", "compression": "gzip"}},
+    {"encoding": {"format": "jsonl", "compression": "none"}},
+    {"encoding": {"format": "jsonl", "level": 3}},
+    {"storage": "file:///data"},
+    {"storage": {}},
+    {"storage": {"root": 7}},
+    {"storage": {"root": "a\0b"}},
+    {"storage": {"root": "/dev/null/x"}},
+    {"storage": {"root": "file:///dev/null"}},
+    {"storage": {"root": "ftpx://host/x"}},
+    {"storage": {"root": FOLDER, "prefix": "a/b"}},
+    {"storage": {"root": FOLDER, "prefix": 7}},
+    {"storage": {"root": FOLDER, "params": "secret"}},
+    {"batch_size": 0},
+    {"batch_size": "many"},
+    {"batch_size": True},
+    {"x": 1},
+)
 REFUSED: Final[list[tuple[str, Any]]] = [
     *[("project_id", value) for value in (True, ["1"], 12.5, Decimal("12.5"))],
     *[("service_account_username", value) for value in (7, True, ["bob"], "b\nob")],
@@ -131,6 +164,8 @@ REFUSED: Final[list[tuple[str, Any]]] = [
     *[("properties_format", value) for value in ("xml", 1, True, ["object"])],
     *[("on_failed_window", value) for value in ("ignore", 1, False)],
     *[("on_malformed_line", value) for value in ("skip", 1, None.__class__.__name__)],
+    *[("batch_config", value) for value in ("x", 1, 1.5, True, ["x"], '["x"]', "{")],
+    *[("batch_config", BATCH | changed) for changed in BATCH_CHANGES],
     *[("spool_dir", value) for value in ("/nowhere/at/all", 7, True)],
 ]
 
@@ -203,7 +238,7 @@ def test_refused_in_plain_words(name: str, value: Any) -> None:
     with pytest.raises(SettingsError) as caught:
         checked(config_with(name, value))
     (problem,) = caught.value.problems
-    assert problem.startswith(f"{name}: ")
+    assert re.match(rf"{name}(\.\w+)*: ", problem)
     assert "Decimal" not in problem
     assert len(problem) < 500
     assert problem.isprintable()

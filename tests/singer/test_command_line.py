@@ -118,7 +118,11 @@ REFUSED: Final[list[tuple[str, dict[str, str], str]]] = [
     ),
     ("--config ENV", {f"{PREFIX}STREAM_MAPS": "{"}, "stream_maps: '{' is not of type 'object'"),
     ("--config ENV", {f"{PREFIX}FLATTENING_MAX_DEPTH": "x"}, "flattening_max_depth: 'x' is not"),
-    ("--config ENV", {f"{PREFIX}BATCH_CONFIG": "{}"}, "batch_config: BATCH messages are not"),
+    (
+        "--config ENV",
+        {f"{PREFIX}BATCH_CONFIG": "{}"},
+        "batch_config.encoding: None is not an object",
+    ),
     ("--config ENV", {f"{PREFIX}PARALLEL": "perhaps"}, "parallel: 'perhaps' is neither true nor"),
     ("--config tap.json --catalog list.json", {}, "catalog: list.json holds a list, not an object"),
     (

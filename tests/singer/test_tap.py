@@ -55,7 +55,7 @@ def test_from_python_settings_are_refused_as_the_sdk_refuses_them() -> None:
         TapMixpanelParallel(config=config | {"batch_config": {"x": 1}})
 
     names = ["start_date", "workers", "flattening_separator", "batch_config"]
-    assert sorted({text.partition(":")[0] for text in caught.value.errors}) == sorted(names)
+    assert sorted({re.split("[.:]", text)[0] for text in caught.value.errors}) == sorted(names)
 
 
 def test_a_tap_without_validation_names_each_problem_as_it_is_used() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
 from tap_mixpanel_parallel.convert.conversion import Conversion, ConversionOptions, Part
+from tap_mixpanel_parallel.convert.files import Messages
 from tap_mixpanel_parallel.convert.record_lines import message_encoder, row_encoder
 from tap_mixpanel_parallel.fetch.job import Download
 from tap_mixpanel_parallel.plan.windows import Window
@@ -17,14 +18,16 @@ from tap_mixpanel_parallel.plan.windows import Window
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tap_mixpanel_parallel.convert.record_lines import Encode
+    from tap_mixpanel_parallel.convert.files import Format
 
 NOW: Final = datetime(2025, 2, 1, tzinfo=UTC)
 EXTRACTED: Final = "2025-02-01T00:00:00+00:00"
 DAY: Final = Window(date(1970, 1, 1), date(1970, 1, 1))
 """The day of all events that `line` makes."""
 
-MESSAGES: Final = message_encoder(row_encoder(properties_as_text=False), "events", EXTRACTED)
+MESSAGES: Final = Messages(
+    message_encoder(row_encoder(properties_as_text=False), "events", EXTRACTED)
+)
 
 
 def line(number: int = 0, text: str = "x") -> bytes:
@@ -52,12 +55,12 @@ def conversion(
     *,
     compressed: bool = False,
     window: Window = DAY,
-    encode: Encode = MESSAGES,
+    form: Format = MESSAGES,
     **options: Any,
 ) -> Conversion:
     """The conversion of a body; nothing is done yet."""
     source = download(folder, body, compressed=compressed)
-    return Conversion(window, source, ConversionOptions(ZoneInfo("UTC"), **options), encode)
+    return Conversion(window, source, ConversionOptions(ZoneInfo("UTC"), **options), form)
 
 
 def convert(folder: Path, body: bytes, **options: Any) -> Part:

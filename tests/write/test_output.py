@@ -6,7 +6,7 @@ import errno
 import os
 import tempfile
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tap_mixpanel_parallel.convert.conversion import Part
+from tap_mixpanel_parallel.convert.files import Messages
 from tap_mixpanel_parallel.exceptions import (
     AttemptError,
     OutputError,
@@ -23,6 +24,7 @@ from tap_mixpanel_parallel.exceptions import (
     TerminatedError,
 )
 from tap_mixpanel_parallel.fetch.scheduler import Body, Scheduler
+from tap_mixpanel_parallel.forms import Way, as_messages
 from tap_mixpanel_parallel.plan.state import ExportState
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox
@@ -32,9 +34,10 @@ from tap_mixpanel_parallel.write.output import Output, Written
 from tests.support.pipeline import CollectingTap, Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
-    from tap_mixpanel_parallel.convert.record_lines import Encode
+    from tap_mixpanel_parallel.convert.files import Format
     from tap_mixpanel_parallel.convert.records import EventRecord
     from tap_mixpanel_parallel.settings.settings import Settings
 
@@ -301,22 +304,28 @@ class WatchedStream(EventsStream):
         self.windows: list[list[Left]] = []
         self._collected = tap
 
-    def _encoder(self, settings: Settings) -> Callable[[datetime], Encode]:
-        make = super()._encoder(settings)
+    def _way(
+        self,
+        settings: Settings,
+        state: ExportState,  # noqa: ARG002
+        folder: Path,  # noqa: ARG002
+    ) -> AbstractContextManager[Way]:
+        way = as_messages(self, self._collected.writer, settings)
 
-        def watching(time_extracted: datetime) -> Encode:
-            encode = make(time_extracted)
+        def watching(received_at: datetime) -> Format:
+            form = way.form(received_at)
+            assert isinstance(form, Messages)
             blocks: list[Left] = []
             self.windows.append(blocks)
 
             def watched(records: list[EventRecord]) -> bytes:
                 types = [message["type"] for message in self._collected.messages]
                 blocks.append(Left(types.count("STATE") - 1, types.count("RECORD")))
-                return encode(records)
+                return form.encode(records)
 
-            return watched
+            return Messages(watched)
 
-        return watching
+        return nullcontext(Way(watching))
 
 
 class Left(NamedTuple):

@@ -1,0 +1,113 @@
+"""Records as Parquet. Imported only where Parquet is wanted: it needs the extra `files`."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from msgspec.structs import astuple
+
+from tap_mixpanel_parallel.convert.columns import COLUMNS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+
+    from tap_mixpanel_parallel.convert.columns import Kind
+    from tap_mixpanel_parallel.convert.records import EventRecord
+
+_ROW_GROUP: Final = 65_536
+_BLOCK: Final = 8_192
+"""Records that become arrays together: as arrays they take less memory."""
+
+_ROW_GROUP_BYTES: Final = 1 << 26
+"""A row group ends early where events are long."""
+
+_LEVEL: Final = 1
+"""Of zstd: the highest at which compression is not what takes the time."""
+
+_TYPES: Final[dict[Kind, pa.DataType]] = {
+    "key": pa.string(),
+    "text": pa.string(),
+    "time": pa.timestamp("ms", "UTC"),
+    "json": pa.json_(),
+}
+
+_ARRAYS: Final[dict[Kind, Callable[[Iterable[Any]], Any]]] = {
+    "key": lambda keys: pa.array([key.hex() for key in keys], pa.string()),
+    "text": lambda texts: pa.array(texts, pa.string()),
+    "time": lambda times: pa.array(times, _TYPES["time"]),
+    "json": lambda raws: pa.array(list(map(bytes, raws)), pa.string()),
+}
+
+
+class ParquetFile:
+    """A Parquet file that is being written."""
+
+    def __init__(self, selected: Collection[str], file: BinaryIO) -> None:
+        """Write the selected columns to a file."""
+        self._columns = [
+            (place, column) for place, column in enumerate(COLUMNS) if column.name in selected
+        ]
+        self._schema = pa.schema([(each.name, _TYPES[each.kind]) for _, each in self._columns])
+        self._plain = pa.schema([(field.name, _plain(field.type)) for field in self._schema])
+        short = [each.name for _, each in self._columns if each.kind not in {"key", "json"}]
+        self._writer = pq.ParquetWriter(
+            file,
+            self._schema,
+            compression="zstd",
+            compression_level=_LEVEL,
+            use_dictionary=short,
+            write_statistics=short,
+            store_schema=False,
+        )
+        # To Arrow's readers JSON is text: earlier Polars fails on Arrow's own JSON type, and
+        # without any schema of Arrow's it takes Parquet's for bytes.
+        schema = base64.b64encode(self._plain.serialize()).decode()
+        self._writer.add_key_value_metadata({"ARROW:schema": schema})
+        self._records: list[EventRecord] = []
+        self._blocks: list[pa.RecordBatch] = []
+        self._rows = self._bytes = 0
+
+    def write(self, records: list[EventRecord]) -> None:
+        """Add some records."""
+        self._records += records
+        if len(self._records) >= _BLOCK:
+            self._end_block()
+
+    def close(self) -> None:
+        """Make the file whole."""
+        self._end_block()
+        self._end_row_group()
+        self._writer.close()
+
+    def abandon(self) -> None:
+        """Write nothing more, not even an end: else it would be tried as memory is freed."""
+        self._writer.is_open = False
+
+    def _end_block(self) -> None:
+        if not self._records:
+            return
+        values = list(zip(*map(astuple, self._records), strict=True))
+        self._records = []
+        block = pa.RecordBatch.from_arrays(
+            [_ARRAYS[column.kind](values[place]) for place, column in self._columns],
+            schema=self._plain,
+        )
+        self._blocks.append(block)
+        self._rows += block.num_rows
+        self._bytes += block.nbytes
+        if self._rows >= _ROW_GROUP or self._bytes >= _ROW_GROUP_BYTES:
+            self._end_row_group()
+
+    def _end_row_group(self) -> None:
+        if not self._blocks:
+            return
+        table = pa.Table.from_batches(self._blocks).cast(self._schema)
+        self._blocks, self._rows, self._bytes = [], 0, 0
+        self._writer.write_table(table)
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    return getattr(kind, "storage_type", kind)

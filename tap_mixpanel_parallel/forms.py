@@ -1,0 +1,110 @@
+"""How the events of a run leave: as messages, by the fast way or the SDK's, or as files."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, BinaryIO
+
+from tap_mixpanel_parallel.convert.columns import NAMES
+from tap_mixpanel_parallel.convert.files import Files, Messages, RecordFile
+from tap_mixpanel_parallel.convert.jsonl import JsonLinesFile
+from tap_mixpanel_parallel.convert.record_lines import message_encoder, row_encoder
+from tap_mixpanel_parallel.mapped import is_unchanged, mapped_encoder
+from tap_mixpanel_parallel.settings.batch import ROOT_SETTING
+from tap_mixpanel_parallel.write.storage import Storage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+    from pathlib import Path
+
+    from tap_mixpanel_parallel.convert.conversion import Part
+    from tap_mixpanel_parallel.convert.files import Format
+    from tap_mixpanel_parallel.messages import MessageWriter
+    from tap_mixpanel_parallel.settings.batch import BatchConfig
+    from tap_mixpanel_parallel.settings.settings import Settings
+    from tap_mixpanel_parallel.streams import EventsStream
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How events leave.
+
+    Attributes:
+        form: What the records of a window become, by when it was received.
+        store: Has the files of a part stored; None if records leave as messages.
+    """
+
+    form: Callable[[datetime], Format]
+    store: Callable[[Part], Part] | None = None
+
+
+def as_messages(stream: EventsStream, writer: MessageWriter, settings: Settings) -> Way:
+    """Events leave as RECORD messages.
+
+    The SDK's way is needed only where it changes a record. Both give the same messages.
+    """
+    encode_rows = row_encoder(properties_as_text=settings.properties_format == "string")
+    is_fast = is_unchanged(stream)
+    stream.logger.info(
+        "the fast record path serves"
+        if is_fast
+        else "the SDK's record path serves: a stream map, flattening or a selection changes records"
+    )
+
+    def form(received_at: datetime) -> Format:
+        if is_fast:
+            return Messages(message_encoder(encode_rows, stream.name, received_at.isoformat()))
+        return Messages(mapped_encoder(stream, writer, encode_rows, received_at))
+
+    return Way(form)
+
+
+@contextmanager
+def as_files(
+    stream: EventsStream,
+    writer: MessageWriter,
+    settings: Settings,
+    config: BatchConfig,
+    stored: str | None,
+    folder: Path,
+    now: datetime,
+) -> Iterator[Way]:
+    """Events leave as files, with BATCH messages.
+
+    Args:
+        stream: The stream.
+        writer: Makes lines of messages.
+        settings: The checked settings.
+        config: What the files are, and where they go.
+        stored: The last window that is loaded from files.
+        folder: The run's folder for windows.
+        now: When the run begins.
+
+    Raises:
+        TapError: If files can't be stored.
+    """
+    selected = tuple(name for name in NAMES if stream.mask["properties", name])
+    as_text = settings.properties_format == "string"
+    with Storage(
+        config, settings.fingerprint, stored, writer.announcer(stream.name, config)
+    ) as storage:
+        made_in = storage.begin(now, folder)
+        stream.logger.info("events leave as files: %s in %s", config.format, config.shown_root)
+        form = Files(
+            _beginner(config, selected, as_text=as_text), made_in, ROOT_SETTING, config.batch_size
+        )
+        yield Way(lambda _: form, storage.store)
+
+
+def _beginner(
+    config: BatchConfig, selected: tuple[str, ...], *, as_text: bool
+) -> Callable[[BinaryIO], RecordFile]:
+    """What begins a file of the format."""
+    if config.format == "parquet":
+        from tap_mixpanel_parallel.convert.parquet import ParquetFile  # noqa: PLC0415 - an extra
+
+        return partial(ParquetFile, selected)
+    return partial(JsonLinesFile, selected, properties_as_text=as_text)
