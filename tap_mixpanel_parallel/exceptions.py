@@ -6,7 +6,7 @@ a person reads, in one line: it says what happened and what to do, and never hol
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tap_mixpanel_parallel.wording import printable
 
@@ -25,6 +25,16 @@ class TapError(Exception):
     def __init__(self, message: str) -> None:
         """Keep what a person reads; what is quoted in it from outside is escaped."""
         super().__init__(printable(message))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what a person reads, and not what it was made of."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[TapError], args: tuple[str, ...], values: dict[str, Any]) -> TapError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(values)
+    return error
 
 
 class SettingsError(TapError):

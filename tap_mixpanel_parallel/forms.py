@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from tap_mixpanel_parallel.convert.columns import NAMES
 from tap_mixpanel_parallel.convert.files import Files, Messages, RecordFile
 from tap_mixpanel_parallel.convert.jsonl import JsonLinesFile
+from tap_mixpanel_parallel.convert.processes import Processes
 from tap_mixpanel_parallel.convert.record_lines import message_encoder, row_encoder
 from tap_mixpanel_parallel.mapped import is_unchanged, mapped_encoder
 from tap_mixpanel_parallel.settings.batch import ROOT_SETTING
@@ -35,10 +36,12 @@ class Way:
     Attributes:
         form: What the records of a window become, by when it was received.
         store: Has the files of a part stored; None if records leave as messages.
+        processes: Convert bodies; None leaves it to the run's own process.
     """
 
     form: Callable[[datetime], Format]
     store: Callable[[Part], Part] | None = None
+    processes: Processes | None = None
 
 
 def as_messages(stream: EventsStream, writer: MessageWriter, settings: Settings) -> Way:
@@ -96,7 +99,11 @@ def as_files(
         form = Files(
             _beginner(config, selected, as_text=as_text), made_in, ROOT_SETTING, config.batch_size
         )
-        yield Way(lambda _: form, storage.store)
+        if settings.converters == 1:
+            yield Way(lambda _: form, storage.store)
+            return
+        with Processes(settings.converters) as processes:
+            yield Way(lambda _: form, storage.store, processes)
 
 
 def _beginner(

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from tap_mixpanel_parallel.convert.conversion import Conversion, ConversionOptions
+from tap_mixpanel_parallel.convert.processes import Prepared
 from tap_mixpanel_parallel.exceptions import (
     AttemptError,
     LaterThanTodayError,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from tap_mixpanel_parallel.clock import Clock
     from tap_mixpanel_parallel.convert.conversion import Part
     from tap_mixpanel_parallel.convert.files import Format
+    from tap_mixpanel_parallel.convert.processes import Processes
     from tap_mixpanel_parallel.fetch.job import Download, Query
     from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
     from tap_mixpanel_parallel.fetch.scheduler import Body
@@ -64,6 +66,7 @@ class Surroundings:
         notify: Told of what happens.
         redact: What an error says, in a line without secrets.
         store: Has the files of a part stored; None if records leave as messages.
+        processes: Convert bodies as they arrive; None leaves it to the run's own process.
     """
 
     sink: Sink
@@ -73,6 +76,7 @@ class Surroundings:
     notify: Observer
     redact: Callable[[BaseException], str]
     store: Callable[[Part], Part] | None = None
+    processes: Processes | None = None
 
 
 class Run:
@@ -165,7 +169,7 @@ class Run:
         return Scheduler(
             windows,
             make_job,
-            partial(DaemonThreads().submit, download),
+            partial(DaemonThreads().submit, self._attempt),
             Pace(
                 self._settings.concurrency,
                 self._with.limit,
@@ -174,6 +178,14 @@ class Run:
             notify=self._with.notify,
             clock=self._with.clock,
         )
+
+    def _attempt(self, job: Job) -> Download:
+        """One attempt at a window; done by a thread, and by a process that it waits for."""
+        body = download(job)
+        if self._with.processes is None:
+            return body
+        form = self._form(body.received_at)
+        return self._with.processes.convert(job.window, body, self._options, form)
 
     def _convert(self, window: Window, body: Download) -> Part:
         """Turn a body into a part, while the part before it leaves."""
@@ -197,6 +209,8 @@ class Run:
         return part
 
     def _work_through(self, window: Window, body: Download) -> Part:
+        if isinstance(body, Prepared):
+            return body.part
         conversion = Conversion(window, body, self._options, self._form(body.received_at))
         for _ in conversion:
             self._output.write_pending()

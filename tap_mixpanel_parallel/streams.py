@@ -258,7 +258,14 @@ class EventsStream(Stream):
         progress = Progress(len(windows), limit, clock, tell)
         log = LogLines(self.logger, progress, settings, redact, quiet=quiet)
         surroundings = Surroundings(
-            self.sink, folder, limit, clock, notify_each(progress, log), redact, way.store
+            self.sink,
+            folder,
+            limit,
+            clock,
+            notify_each(progress, log),
+            redact,
+            way.store,
+            way.processes,
         )
         return progress, log, Run(settings, state, way.form, surroundings)
 

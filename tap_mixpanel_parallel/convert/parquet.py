@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tap_mixpanel_parallel.convert.records import EventRecord
 
 _ROW_GROUP: Final = 65_536
-_BLOCK: Final = 8_192
+_BLOCK: Final = 2_048
 """Records that become arrays together: as arrays they take less memory."""
 
 _ROW_GROUP_BYTES: Final = 1 << 26
@@ -26,6 +26,9 @@ _ROW_GROUP_BYTES: Final = 1 << 26
 
 _LEVEL: Final = 1
 """Of zstd: the highest at which compression is not what takes the time."""
+
+_POOL: Final = pa.system_memory_pool()
+"""Arrow's own pools keep a third more memory than is in use."""
 
 _TYPES: Final[dict[Kind, pa.DataType]] = {
     "key": pa.string(),
@@ -35,10 +38,10 @@ _TYPES: Final[dict[Kind, pa.DataType]] = {
 }
 
 _ARRAYS: Final[dict[Kind, Callable[[Iterable[Any]], Any]]] = {
-    "key": lambda keys: pa.array([key.hex() for key in keys], pa.string()),
-    "text": lambda texts: pa.array(texts, pa.string()),
-    "time": lambda times: pa.array(times, _TYPES["time"]),
-    "json": lambda raws: pa.array(list(map(bytes, raws)), pa.string()),
+    "key": lambda keys: pa.array([key.hex() for key in keys], pa.string(), memory_pool=_POOL),
+    "text": lambda texts: pa.array(texts, pa.string(), memory_pool=_POOL),
+    "time": lambda times: pa.array(times, _TYPES["time"], memory_pool=_POOL),
+    "json": lambda raws: pa.array(list(map(bytes, raws)), pa.string(), memory_pool=_POOL),
 }
 
 
@@ -61,6 +64,7 @@ class ParquetFile:
             use_dictionary=short,
             write_statistics=short,
             store_schema=False,
+            memory_pool=_POOL,
         )
         # To Arrow's readers JSON is text: earlier Polars fails on Arrow's own JSON type, and
         # without any schema of Arrow's it takes Parquet's for bytes.

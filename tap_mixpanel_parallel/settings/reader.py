@@ -101,6 +101,10 @@ class ConfigReader:
         """A whole number within the bounds of the schema."""
         return int(self._number(name, int, "a whole number"))
 
+    def optional_integer(self, name: str) -> int | None:
+        """A whole number within the bounds of the schema; None if it is not set."""
+        return None if self.value(name) is None else self.integer(name)
+
     def number(self, name: str) -> float:
         """A number within the bounds of the schema."""
         return self._number(name, (int, float), "a number")
@@ -113,7 +117,7 @@ class ConfigReader:
         if isinstance(value, types) and not isinstance(value, bool) and low <= value <= high:
             return value
         self.reject(name, value, f"is not valid; give {kind} from {low:,} to {high:,}")
-        return float(schema["default"])
+        return float(schema.get("default", low))
 
     def choice(self, name: str) -> str:
         """One of the values that the schema allows."""

@@ -43,11 +43,12 @@ def _number(
     description: str,
     *,
     bounds: tuple[int, int],
-    default: int,
+    default: int | None,
     kind: str = "integer",
 ) -> dict[str, Any]:
     low, high = bounds
-    return _setting(kind, title, description, minimum=low, maximum=high, default=default)
+    given = {} if default is None else {"default": default}
+    return _setting(kind, title, description, minimum=low, maximum=high, **given)
 
 
 _PROPERTIES: Final = {
@@ -190,6 +191,13 @@ _PROPERTIES: Final = {
         '`{"encoding": {"format": "parquet"}, "storage": {"root": "file:///data/mixpanel"}}`. '
         "`parquet` or `jsonl`; see [Files](docs/files.md).",
         additionalProperties=True,
+    ),
+    "processes": _number(
+        "Processes",
+        "With `batch_config`, how many processes make files. Default: one for each core, and at "
+        "most one for each worker.",
+        bounds=(1, 256),
+        default=None,
     ),
     "spool_dir": _text(
         "Spool directory",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -67,6 +68,7 @@ class Settings:
     attempt_timeout: int
     max_window_mb: int
     batch_config: BatchConfig | None
+    processes: int | None
     spool_dir: Path
     warnings: tuple[str, ...] = ()
 
@@ -74,6 +76,12 @@ class Settings:
     def concurrency(self) -> int:
         """How many requests run at once."""
         return self.workers if self.parallel else 1
+
+    @property
+    def converters(self) -> int:
+        """How many processes make files; one is the run's own."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        return self.processes or min(cores or 1, self.concurrency)
 
     @property
     def selection(self) -> dict[str, Any]:
@@ -189,6 +197,7 @@ class Settings:
             attempt_timeout=reader.integer("attempt_timeout"),
             max_window_mb=reader.integer("max_window_mb"),
             batch_config=read_batch(reader),
+            processes=reader.optional_integer("processes"),
             spool_dir=reader.directory("spool_dir"),
             warnings=tuple(reader.warnings),
         )

@@ -80,6 +80,7 @@ TAKEN: Final[list[tuple[str, Any, Any]]] = [
         for value in (expected, *texts)
     ],
     *whole("workers", 12),
+    *whole("processes", 2),
     *whole("window_days", 30),
     *whole("lookback_days", 0),
     *whole("max_attempts", 3),
@@ -149,7 +150,7 @@ REFUSED: Final[list[tuple[str, Any]]] = [
     *[
         (name, value)
         for name in (
-            *("workers", "window_days", "lookback_days", "max_attempts"),
+            *("workers", "processes", "window_days", "lookback_days", "max_attempts"),
             *("requests_per_second", "requests_per_hour", "attempt_timeout", "max_window_mb"),
         )
         for value in (

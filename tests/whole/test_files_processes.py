@@ -1,0 +1,227 @@
+"""Processes that convert: their deaths are failed attempts, and none outlives a run."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from datetime import UTC, date, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from tap_mixpanel_parallel.convert.columns import NAMES
+from tap_mixpanel_parallel.convert.files import Files
+from tap_mixpanel_parallel.convert.jsonl import JsonLinesFile
+from tap_mixpanel_parallel.convert.processes import Processes
+from tap_mixpanel_parallel.exceptions import (
+    MalformedLineError,
+    RateLimitError,
+    SpoolError,
+    TapError,
+)
+from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox, Shaping
+from tests.support.bodies import BODY, LINES, conversion, messages
+from tests.support.commands import PATIENCE, environment, run
+from tests.support.expected import lines_of
+from tests.support.files import batch_config, events_of
+from tests.support.harness import Body, Lab, Output, body, identities, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.harness import Identity
+
+PROJECT: Final = Project(seed=3, events_per_day=40)
+NOW: Final = datetime(2025, 3, 1, tzinfo=UTC)
+LINUX: Final = pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc")
+
+FIRST, LAST = date(2025, 1, 1), date(2025, 1, 8)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    with Sandbox(PROJECT, limits=None, as_of=lambda: NOW) as sandbox:
+        lab = Lab(tmp_path, sandbox)
+        lab.settings |= batch_config("parquet", tmp_path / "root")
+        lab.settings |= {
+            "start_date": str(FIRST),
+            "end_date": str(LAST),
+            "parallel": True,
+            "workers": 4,
+            "window_days": 1,
+            "processes": 2,
+            "properties_format": "string",
+        }
+        yield lab
+
+
+def workers_of(pid: int) -> list[int]:
+    """The processes that convert for a process; also those that have lost it."""
+    found = []
+    for path in Path("/proc").iterdir():
+        try:
+            command = (path / "cmdline").read_bytes()
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, ValueError):
+            continue
+        if b"convert.worker" in command and parent == pid:
+            found.append(int(path.name))
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def loaded_identities(done: Output) -> Counter[Identity]:
+    return Counter((e["event"], str(e["insert_id"])) for e in events_of(done.messages))
+
+
+def rows_as_messages(folder: Path) -> Files:
+    """A form that can be pickled, which a function is not."""
+    begin = partial(JsonLinesFile, NAMES, properties_as_text=False)
+    return Files(begin, folder, "spool_dir", 1000)
+
+
+class TestProcesses:
+    """In one process and in another, the same comes out."""
+
+    def test_a_part(self, tmp_path: Path) -> None:
+        here = conversion(tmp_path, BODY)
+        list(here)
+        wanted = [message["record"] for message in messages(here.part)]
+        again = conversion(tmp_path, BODY)
+        with Processes(1) as processes:
+            done = processes.convert(
+                again._window, again._download, again._options, rows_as_messages(tmp_path)
+            )
+
+        assert done.part.events == here.part.events
+        assert [
+            json.loads(row) for row in gzip.decompress(done.part.files[0].read_bytes()).splitlines()
+        ] == wanted
+        assert not again._download.path.exists()
+
+    def test_an_error(self, tmp_path: Path) -> None:
+        bad = conversion(tmp_path, LINES[0] + b"\nbad\n" + LINES[1] + b"\n")
+        with Processes(1) as processes, pytest.raises(MalformedLineError) as caught:
+            processes.convert(bad._window, bad._download, bad._options, rows_as_messages(tmp_path))
+
+        assert caught.value.line_number == 2
+        assert "line 2 is no event" in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            TapError("a\nb"),
+            SpoolError("full"),
+            RateLimitError("slow", 3.0),
+            MalformedLineError(7, b"x" * 500, "why"),
+        ],
+        ids=lambda error: type(error).__name__,
+    )
+    def test_an_error_can_be_pickled(self, error: TapError) -> None:
+        again = pickle.loads(pickle.dumps(error))  # noqa: S301
+
+        assert type(again) is type(error)
+        assert (str(again), vars(again)) == (str(error), vars(error))
+
+
+@pytest.mark.slow
+@LINUX
+class TestWhole:
+    """The tap with processes of its own."""
+
+    def test_a_process_that_dies_is_a_failed_attempt(self, lab: Lab) -> None:
+        lab.sandbox.shaping = Shaping(first_byte_seconds=0.2)
+        killed: list[int] = []
+        with lab.start(subprocess.PIPE, max_attempts=3) as tap:
+            wait_until(lambda: workers_of(tap.pid), "a process converts")
+            for pid in workers_of(tap.pid):
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+            assert tap.stdout is not None
+            text = tap.stdout.read()
+            tap.wait(PATIENCE)
+
+        done = Output(tap.returncode, text, lab.errors)
+        assert killed
+        assert done.code == 0, done.errors
+        assert loaded_identities(done) == identities(lines_of(PROJECT, FIRST, LAST, NOW))
+        assert "Traceback" not in done.errors
+
+    def test_if_all_die_the_window_fails_in_plain_words(self, lab: Lab, tmp_path: Path) -> None:
+        """A limit of memory that no conversion fits into."""
+        (tmp_path / "sitecustomize.py").write_text(
+            "import os, signal, sys\n"
+            "if 'convert.worker' in ' '.join(sys.orig_argv): os.kill(os.getpid(), signal.SIGKILL)\n"
+        )
+        done = lab.run(env={"PYTHONPATH": str(tmp_path)}, parallel=True)
+
+        assert done.code == 1
+        assert len(done.failures) == 1
+        assert done.failures[0]["error"] == (
+            "the process that converted the window was ended by signal 9; if the machine has too "
+            "little memory, lower processes"
+        )
+        assert "Traceback" not in done.errors
+
+    @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+    def test_an_interrupted_run_leaves_none_behind(self, lab: Lab, signum: signal.Signals) -> None:
+        big = [
+            b'{"event":"A","properties":{"time":TIME,"$insert_id":"%d","v":"%s"}}' % (n, b"x" * 99)
+            for n in range(300_000)
+        ]
+        lab.sandbox.faults = [Fault(Body(body(big)))]
+        with lab.start(subprocess.PIPE) as tap:
+            wait_until(lambda: workers_of(tap.pid), "a process converts")
+            time.sleep(0.5)
+            workers = workers_of(tap.pid)
+            tap.send_signal(signum)
+            sent = time.monotonic()
+            tap.wait(PATIENCE)
+            took = time.monotonic() - sent
+            wait_until(lambda: not any(map(is_alive, workers)), "no process is left")
+
+        assert workers
+        assert took < 2
+        assert "Traceback" not in lab.errors
+        lab.sandbox.faults = []
+        done = lab.run()
+        assert done.code == 0
+        assert {path.suffix for path in (lab.folder / "root").iterdir()} == {".parquet"}
+        assert lab.left_behind == []
+
+    def test_a_program_without_a_guard(self, lab: Lab) -> None:
+        """Its code must not run once more in the processes."""
+        (lab.folder / "program.py").write_text(
+            "import json\n"
+            "from tap_mixpanel_parallel import TapMixpanelParallel\n"
+            f"tap = TapMixpanelParallel(config=json.load(open({lab.tap()[2]!r})))\n"
+            "assert tap.run().success\n"
+        )
+        done = run(sys.executable, "program.py", cwd=lab.folder)
+
+        assert done.returncode == 0, done.stderr
+        assert len(lab.sandbox.requests) == 8
+
+    def test_the_folder_in_which_it_runs_does_not_matter(self, lab: Lab) -> None:
+        """A module there that is named like one of Python's."""
+        (lab.folder / "queue.py").write_text("raise SystemExit('the wrong one')\n")
+        done = subprocess.run(
+            lab.tap(), cwd=lab.folder, env=environment(), capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr.decode()
