@@ -13,7 +13,6 @@ from tap_mixpanel_parallel.convert.jsonl import JsonLinesFile
 from tap_mixpanel_parallel.convert.processes import Processes
 from tap_mixpanel_parallel.convert.record_lines import message_encoder, row_encoder
 from tap_mixpanel_parallel.mapped import is_unchanged, mapped_encoder
-from tap_mixpanel_parallel.settings.batch import ROOT_SETTING
 from tap_mixpanel_parallel.write.storage import Storage
 
 if TYPE_CHECKING:
@@ -97,7 +96,10 @@ def as_files(
         made_in = storage.begin(now, folder)
         stream.logger.info("events leave as files: %s in %s", config.format, config.shown_root)
         form = Files(
-            _beginner(config, selected, as_text=as_text), made_in, ROOT_SETTING, config.batch_size
+            _beginner(config, selected, as_text=as_text),
+            made_in,
+            storage.made_by,
+            config.batch_size,
         )
         if settings.converters == 1:
             yield Way(lambda _: form, storage.store)

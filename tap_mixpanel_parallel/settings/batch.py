@@ -57,7 +57,7 @@ class BatchConfig:
     def path(self) -> Path | None:
         """The root, if it is a local folder."""
         if self.root.startswith("file:"):
-            return Path(re.sub(r"^file:(//(localhost)?)?", "", self.root))
+            return Path(re.sub(r"^file:(//(localhost(?=/))?)?", "", self.root)).absolute()
         return None if "://" in self.root else Path(self.root).absolute()
 
     @property

@@ -83,6 +83,11 @@ class Storage:
             self._last = f"{started}-{0:06}"
         return self._root.folder(self._stack, spool)
 
+    @property
+    def made_by(self) -> str:
+        """The setting that says where files are made."""
+        return self._root.made_by
+
     def store(self, part: Part) -> Part:
         """Give the files of a part their names, and write the message that announces them.
 
@@ -131,7 +136,13 @@ def open_root(config: BatchConfig) -> LocalRoot | RemoteRoot:
 
 
 class LocalRoot:
-    """A folder of this machine."""
+    """A folder of this machine.
+
+    Attributes:
+        made_by: The setting that says where files are made.
+    """
+
+    made_by: Final = ROOT_SETTING
 
     def __init__(self, path: Path) -> None:
         """Use this folder."""
@@ -167,7 +178,13 @@ class LocalRoot:
 
 
 class RemoteRoot:
-    """A folder of any storage that fsspec knows."""
+    """A folder of any storage that fsspec knows.
+
+    Attributes:
+        made_by: The setting that says where files are made.
+    """
+
+    made_by: Final = "spool_dir"
 
     def __init__(self, root: str, params: Any) -> None:
         """Use this folder."""

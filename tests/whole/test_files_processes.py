@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import pytest
 from tap_mixpanel_parallel.convert.columns import NAMES
 from tap_mixpanel_parallel.convert.files import Files
 from tap_mixpanel_parallel.convert.jsonl import JsonLinesFile
+from tap_mixpanel_parallel.convert.parquet import ParquetFile
 from tap_mixpanel_parallel.convert.processes import Processes
 from tap_mixpanel_parallel.exceptions import (
     MalformedLineError,
@@ -29,7 +31,7 @@ from tap_mixpanel_parallel.exceptions import (
     TapError,
 )
 from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox, Shaping
-from tests.support.bodies import BODY, LINES, conversion, messages
+from tests.support.bodies import BODY, LINES, conversion, line, messages
 from tests.support.commands import PATIENCE, environment, run
 from tests.support.expected import lines_of
 from tests.support.files import batch_config, events_of
@@ -204,6 +206,25 @@ class TestWhole:
         assert done.code == 0
         assert {path.suffix for path in (lab.folder / "root").iterdir()} == {".parquet"}
         assert lab.left_behind == []
+
+    def test_each_takes_little_memory(self, tmp_path: Path) -> None:
+        """However large the window: all of it is never held at once."""
+        text = "x" * 500
+        lines = b"".join(line(n, text) + b"\n" for n in range(400_000))
+        whole = conversion(tmp_path, lines)
+        begin = partial(ParquetFile, NAMES)
+        with Processes(1) as processes:
+            done = processes.convert(
+                whole._window,
+                whole._download,
+                whole._options,
+                Files(begin, tmp_path, "spool_dir", 1_000_000),
+            )
+            (pid,) = workers_of(os.getpid())
+            (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+
+        assert done.part.events == 400_000
+        assert int(peak) < 200_000
 
     def test_a_program_without_a_guard(self, lab: Lab) -> None:
         """Its code must not run once more in the processes."""
