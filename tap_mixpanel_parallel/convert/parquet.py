@@ -41,7 +41,9 @@ _ARRAYS: Final[dict[Kind, Callable[[Iterable[Any]], Any]]] = {
     "key": lambda keys: pa.array([key.hex() for key in keys], pa.string(), memory_pool=_POOL),
     "text": lambda texts: pa.array(texts, pa.string(), memory_pool=_POOL),
     "time": lambda times: pa.array(times, _TYPES["time"], memory_pool=_POOL),
-    "json": lambda raws: pa.array(list(map(bytes, raws)), pa.string(), memory_pool=_POOL),
+    "json": lambda raws: pa.ExtensionArray.from_storage(
+        _TYPES["json"], pa.array(list(map(bytes, raws)), pa.string(), memory_pool=_POOL)
+    ),
 }
 
 
@@ -54,7 +56,7 @@ class ParquetFile:
             (place, column) for place, column in enumerate(COLUMNS) if column.name in selected
         ]
         self._schema = pa.schema([(each.name, _TYPES[each.kind]) for _, each in self._columns])
-        self._plain = pa.schema([(field.name, _plain(field.type)) for field in self._schema])
+        plain = pa.schema([(field.name, _plain(field.type)) for field in self._schema])
         short = [each.name for _, each in self._columns if each.kind not in {"key", "json"}]
         self._writer = pq.ParquetWriter(
             file,
@@ -68,7 +70,7 @@ class ParquetFile:
         )
         # To Arrow's readers JSON is text: earlier Polars fails on Arrow's own JSON type, and
         # without any schema of Arrow's it takes Parquet's for bytes.
-        schema = base64.b64encode(self._plain.serialize()).decode()
+        schema = base64.b64encode(plain.serialize()).decode()
         self._writer.add_key_value_metadata({"ARROW:schema": schema})
         self._records: list[EventRecord] = []
         self._blocks: list[pa.RecordBatch] = []
@@ -97,7 +99,7 @@ class ParquetFile:
         self._records = []
         block = pa.RecordBatch.from_arrays(
             [_ARRAYS[column.kind](values[place]) for place, column in self._columns],
-            schema=self._plain,
+            schema=self._schema,
         )
         self._blocks.append(block)
         self._rows += block.num_rows
@@ -108,7 +110,7 @@ class ParquetFile:
     def _end_row_group(self) -> None:
         if not self._blocks:
             return
-        table = pa.Table.from_batches(self._blocks).cast(self._schema)
+        table = pa.Table.from_batches(self._blocks)
         self._blocks, self._rows, self._bytes = [], 0, 0
         self._writer.write_table(table)
 
