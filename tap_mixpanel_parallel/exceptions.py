@@ -93,7 +93,7 @@ class IncompleteExportError(AttemptError):
 
 
 class MalformedLineError(IncompleteExportError):
-    """A line of the export is no event.
+    """A line of the export is not an event.
 
     Attributes:
         line_number: The line's number in the window's export, from 1.
@@ -101,7 +101,7 @@ class MalformedLineError(IncompleteExportError):
 
     def __init__(self, line_number: int, line: bytes, reason: str) -> None:
         """Say which line it is, and quote its beginning."""
-        super().__init__(f"line {line_number} is no event ({reason}): {quote_line(line)}")
+        super().__init__(f"line {line_number} is not an event ({reason}): {quote_line(line)}")
         self.line_number = line_number
 
 

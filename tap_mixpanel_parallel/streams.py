@@ -11,6 +11,7 @@ from singer_sdk import Stream
 from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.metrics import Metric, Point, Status, Tag
 
+from tap_mixpanel_parallel import mapped
 from tap_mixpanel_parallel.catalog import select
 from tap_mixpanel_parallel.convert.columns import json_schema
 from tap_mixpanel_parallel.convert.record_lines import message_encoder, row_encoder
@@ -19,7 +20,6 @@ from tap_mixpanel_parallel.fetch.job import Query
 from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
 from tap_mixpanel_parallel.fetch.redaction import Redactor
 from tap_mixpanel_parallel.fetch.spool import Spool
-from tap_mixpanel_parallel.mapped import is_unchanged, mapped_encoder
 from tap_mixpanel_parallel.messages import StreamSink
 from tap_mixpanel_parallel.plan.bookmark import check_fits, read_state, to_bookmark
 from tap_mixpanel_parallel.plan.windows import Window
@@ -244,7 +244,7 @@ class EventsStream(Stream):
         The SDK's way is needed only where it changes a record. Both give the same messages.
         """
         encode_rows = row_encoder(properties_as_text=settings.properties_format == "string")
-        is_fast = is_unchanged(self)
+        is_fast = mapped.is_unchanged(self)
         self.logger.info(
             "the fast record path serves"
             if is_fast
@@ -255,7 +255,7 @@ class EventsStream(Stream):
         def encoder(time_extracted: datetime) -> Encode:
             if is_fast:
                 return message_encoder(encode_rows, self.name, time_extracted.isoformat())
-            return mapped_encoder(self, self._mixpanel.writer, encode_rows, time_extracted)
+            return mapped.mapped_encoder(self, self._mixpanel.writer, encode_rows, time_extracted)
 
         return encoder
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from tap_mixpanel_parallel import streams
+from tap_mixpanel_parallel import mapped
 from tap_mixpanel_parallel.exceptions import TapError
 from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox
 from tests.support.harness import Body
@@ -71,7 +71,7 @@ def deselecting(*names: str) -> dict[str, Any]:
 def run_through_the_sdk(**settings: Any) -> Messages:
     """Run the tap as if something changed its records."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(streams, "is_unchanged", lambda _: False)
+        patch.setattr(mapped, "is_unchanged", lambda _: False)
         return run(**settings)
 
 
