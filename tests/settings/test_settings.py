@@ -242,7 +242,7 @@ class TestProblems:
             (
                 "start_date",
                 "0001-01-01",
-                "start_date: '0001-01-01' is before 1970-01-01, and no event",
+                "start_date: '0001-01-01' is before 1970-01-01, and Mixpanel",
             ),
             ("start_date", "1969-12-31", "start_date: '1969-12-31' is before 1970-01-01"),
             ("start_date", "P-1D", "start_date: 'P-1D' is not a valid date"),
