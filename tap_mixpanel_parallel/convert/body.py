@@ -11,7 +11,7 @@ from isal import igzip_threaded
 from isal.igzip_lib import IsalError
 
 from tap_mixpanel_parallel.exceptions import IncompleteExportError, ThreadError
-from tap_mixpanel_parallel.fetch.spool import spooling
+from tap_mixpanel_parallel.fetch.spool import read_back, spooling
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,7 +73,7 @@ def are_utf8(lines: list[bytes]) -> bool:
 
 
 def _read_pieces(download: Download) -> Iterator[bytes]:
-    with spooling(download.path), download.path.open("rb") as file:
+    with spooling(download.path), read_back(download.path) as file:
         if not download.compressed:
             yield from iter(lambda: file.read(_PIECE), b"")
             return

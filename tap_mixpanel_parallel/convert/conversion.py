@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from io import FileIO
 from itertools import compress, count
 from typing import TYPE_CHECKING, Final
 
@@ -22,7 +21,7 @@ from tap_mixpanel_parallel.exceptions import (
     MalformedLineError,
     drop_frames,
 )
-from tap_mixpanel_parallel.fetch.spool import spooling
+from tap_mixpanel_parallel.fetch.spool import create, spooling, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,8 +134,7 @@ class Conversion:
         ordinal = events = 0
         with ExitStack() as stack:
             sieve = stack.enter_context(Sieve(self._malformed_path))
-            with spooling(self._path):
-                file = stack.enter_context(FileIO(self._path, "wb"))
+            file = stack.enter_context(create(self._path))
             reader = EventReader(self._options.zone, self._window)
             for block in self._read_with(reader, sieve):
                 records = block
@@ -145,7 +143,9 @@ class Conversion:
                     records = list(compress(block, kept))
                 ordinal += len(block)
                 events += len(records)
-                self._write(file, self._encode(records))
+                lines = self._encode(records)
+                with spooling(self._path):
+                    write_all(file, lines)
                 yield
         if sieve.malformed and not events:
             raise sieve.malformed.first
@@ -189,12 +189,6 @@ class Conversion:
             yield records
         if malformed and malformed.line_number == last:
             raise malformed  # the export may well have ended in its midst
-
-    def _write(self, file: FileIO, data: bytes) -> None:
-        view = memoryview(data)
-        with spooling(self._path):
-            while view:
-                view = view[file.write(view) :]
 
 
 def _as_utf8(line: bytes, number: int) -> bytes:

@@ -187,9 +187,10 @@ class ConfigReader:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             self.reject(name, str(path), f"can't be written to ({reason}); give a writable folder")
             return path
-        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        if mode & (stat.S_IWOTH | stat.S_IWGRP) and not mode & stat.S_ISVTX:
+            others = "everybody" if mode & stat.S_IWOTH else "its group"
             self.warnings.append(
-                f"{name}: everybody can write to {path}, and can replace the files there; "
+                f"{name}: {others} can write to {path}, and can replace the files there; "
                 f"set its sticky bit (chmod +t {path})"
             )
         return path
