@@ -18,6 +18,9 @@ from tap_mixpanel_parallel.wording import shown
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_NO_ZONES: Final = frozenset({"localtime", "Factory"})
+"""Names that some systems list: the zone of this machine, and none at all."""
+
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -161,13 +164,13 @@ class ConfigReader:
     def zone(self, name: str) -> ZoneInfo:
         """An IANA time zone."""
         value = self.value(name)
-        try:
+        zones = available_timezones() - _NO_ZONES
+        if isinstance(value, str) and value in zones:
             return ZoneInfo(value)
-        except (KeyError, ValueError, TypeError, OSError, AttributeError):
-            near = get_close_matches(str(value), sorted(available_timezones()), n=1)
-            hint = f"did you mean {near[0]}?" if near else "give e.g. America/Los_Angeles"
-            self.reject(name, value, f"is not an IANA time zone; {hint}")
-            return ZoneInfo("UTC")
+        near = get_close_matches(str(value), sorted(zones), n=1)
+        hint = f"did you mean {near[0]}?" if near else "give e.g. America/Los_Angeles"
+        self.reject(name, value, f"is not an IANA time zone; {hint}")
+        return ZoneInfo("UTC")
 
     def directory(self, name: str) -> Path:
         """A writable folder; by default the system's for temporary files."""
