@@ -657,6 +657,22 @@ class TestSandbox:
             visitor(sandbox, attempt_timeout=0.1).download(WEEK, path)
         assert time.monotonic() - started < 5
 
+    def test_an_attempt_that_ends_while_it_connects(
+        self, sandbox: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        connect = urllib3.connection.HTTPConnection._new_conn
+
+        def connect_late(connection: urllib3.connection.HTTPConnection) -> Any:
+            time.sleep(0.5)
+            return connect(connection)
+
+        monkeypatch.setattr(urllib3.connection.HTTPConnection, "_new_conn", connect_late)
+        sandbox.faults = [Fault.parse("stall")]
+        started = time.monotonic()
+        with pytest.raises(TransportError, match=r"^not whole after 0\.1 seconds \(attempt_timeo"):
+            visitor(sandbox, attempt_timeout=0.1).download(WEEK, path)
+        assert time.monotonic() - started < 5
+
     def test_the_text_of_an_error_may_not_take_long(
         self, sandbox: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
