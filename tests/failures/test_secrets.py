@@ -156,7 +156,10 @@ def test_a_proxy(lab: Lab, name: str) -> None:
     proxy = PROXIES[name].format(port=port)
     variables = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY"), proxy)
 
-    output = lab.run(env=DEBUG | variables | {"NO_PROXY": "", "no_proxy": ""})
+    variables |= dict.fromkeys(("HTTPS_PROXY", "https_proxy"), proxy)
+    none = {"NO_PROXY": "", "no_proxy": ""}
+
+    output = lab.run(env=DEBUG | variables | none, api_url="https://mixpanel.invalid/api/2.0")
 
     assert output.code == 1
     assert "Traceback" not in output.errors
@@ -171,6 +174,23 @@ def test_the_own_sandbox_needs_no_proxy(lab: Lab) -> None:
     lab.settings = {"region": "sandbox", "start_date": "P2D", "spool_dir": str(lab.spool)}
 
     output = lab.run(env={"HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "", "no_proxy": ""})
+
+    assert output.code == 0, output.errors
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_no_proxy_sees_what_goes_to_this_machine_in_clear(lab: Lab, host: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        proxy.settimeout(0)
+        url = f"http://127.0.0.1:{proxy.getsockname()[1]}"
+        variables = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY"), url)
+        output = lab.run(
+            env=variables | {"NO_PROXY": "", "no_proxy": ""},
+            api_url=lab.sandbox.url.replace("127.0.0.1", host),
+            request_timeout=5,
+        )
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
 
     assert output.code == 0, output.errors
 
