@@ -6,6 +6,7 @@ would be taken for the next answer.
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 from contextlib import suppress
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from typing import Self
 
     from urllib3.connectionpool import ConnectionPool
+
+# At a header that it can't read it warns, with a traceback and with what the header holds.
+logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
 
 class OwnConnection:
