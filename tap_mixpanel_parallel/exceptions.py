@@ -60,7 +60,15 @@ class SpoolError(AttemptError):
     """Windows can't be kept on disk: it is full, or the folder can't be written.
 
     Emitting other windows frees space, so another attempt may succeed.
+
+    Attributes:
+        is_full: Whether the disk is full.
     """
+
+    def __init__(self, message: str, *, is_full: bool = False) -> None:
+        """Say what can't be kept, and why."""
+        super().__init__(message)
+        self.is_full = is_full
 
 
 class RateLimitError(AttemptError):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from io import FileIO
 from itertools import compress, count
 from typing import TYPE_CHECKING, Final
 
@@ -22,7 +21,7 @@ from tap_mixpanel_parallel.exceptions import (
     MalformedLineError,
     drop_frames,
 )
-from tap_mixpanel_parallel.fetch.spool import spooling
+from tap_mixpanel_parallel.fetch.spool import create, spooling, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,7 +137,7 @@ class Conversion:
         with (
             Sieve(self._malformed_path) as sieve,
             spooling(self._path),
-            FileIO(self._path, "wb") as file,
+            create(self._path) as file,
         ):
             for block in self._read_with(reader, sieve):
                 records = block
@@ -147,7 +146,7 @@ class Conversion:
                     records = list(compress(block, kept))
                 ordinal += len(block)
                 events += len(records)
-                _write(file, self._encode(records))
+                write_all(file, self._encode(records))
                 yield
         if sieve.malformed and not events:
             raise sieve.malformed.first
@@ -191,12 +190,6 @@ class Conversion:
             yield records
         if malformed and malformed.line_number == last:
             raise malformed  # the export may well have ended in its midst
-
-
-def _write(file: FileIO, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view) :]
 
 
 def _as_utf8(line: bytes, number: int) -> bytes:

@@ -18,7 +18,7 @@ from tests.support.projects import access_to
 
 AS_OF: Final = datetime(2025, 6, 1, tzinfo=UTC)
 PROJECT: Final = Project(events_per_day=40, poison=True)
-DAYS: Final = {"start_date": "2025-01-06", "end_date": "2025-01-08"}
+DAYS: Final = {"start_date": "2025-01-31", "end_date": "2025-02-02"}
 
 Messages = list[dict[str, Any]]
 
