@@ -82,7 +82,7 @@ def _ends_with(text: str, piece: str) -> bool:
 def _forms(secret: str, account: str) -> Iterator[str]:
     """Each form in which a secret may be printed, escaped or not, without separators."""
     for form in _printed(secret, account):
-        for whole in (form, printable(form)):
+        for whole in (form, printable(form), printable(_SEPARATOR.sub("", form))):
             # A secret of nothing but separators is what it is.
             yield _SEPARATOR.sub("", whole) or whole
 
@@ -96,8 +96,9 @@ def _printed(secret: str, account: str) -> Iterator[str]:
     yield json.dumps(secret)[1:-1]
     yield json.dumps(secret).replace("/", r"\/")[1:-1]
     yield json.dumps(secret, ensure_ascii=False)[1:-1]
-    yield "".join(f"\\u{ord(char):04x}" for char in secret)
+    yield re.sub("(....)", r"\\u\1", secret.encode("utf-16-be").hex())
     yield secret.encode().hex()
+    yield secret.encode().hex().upper()
     yield from _quoted(secret)
     for text in (account, secret, f"{secret}:"):
         for encoding in ("utf-8", "latin-1"):

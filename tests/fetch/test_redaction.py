@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tap_mixpanel_parallel.fetch.redaction import Redactor
+from tap_mixpanel_parallel.fetch.redaction import _SEPARATOR, Redactor
 from tap_mixpanel_parallel.settings.credentials import Credentials
 from tap_mixpanel_parallel.wording import printable
 
@@ -44,8 +44,8 @@ FORMS: dict[str, Callable[[str], str]] = {
     "hexadecimal capitals": lambda secret: secret.encode().hex().upper(),
     "quoted twice": lambda secret: quote(quote(secret, safe=""), safe=""),
     "JSON with escaped slashes": lambda secret: json.dumps(secret)[1:-1].replace("/", r"\/"),
-    "JSON in escapes only": lambda secret: "".join(
-        json.dumps(char)[1:-1] if ord(char) > 0xFFFF else f"\\u{ord(char):04x}" for char in secret
+    "JSON in escapes only": lambda secret: re.sub(
+        "(....)", r"\\u\1", secret.encode("utf-16-be").hex()
     ),
 }
 SECRETS = st.text(st.characters(codec="utf-8", exclude_characters="<>*"), min_size=1).map(
@@ -123,11 +123,17 @@ def test_hiding_takes_little_time(secret: str, filler: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
+@settings(max_examples=30)
 @given(secret=SECRETS.filter(bool))
 def test_any_form_is_hidden(form: str, secret: str) -> None:
     redact = Redactor(Credentials("bob", secret, "1"))
 
-    assert redact(f"<{FORMS[form](secret)}>") == "<***>"
+    assert visible(redact(f"<{FORMS[form](secret)}>")) == "<***>"
+
+
+def visible(text: str) -> str:
+    """A text without what separates characters unseen, which may be left around a secret."""
+    return _SEPARATOR.sub("", text)
 
 
 def folded(text: str) -> str:
@@ -136,6 +142,7 @@ def folded(text: str) -> str:
 
 
 @pytest.mark.parametrize("form", FORMS)
+@settings(max_examples=30)
 @given(secret=SECRETS.filter(bool))
 @example(secret="a  b\tc")
 @example(secret="\x1b[31m\u202e")
@@ -143,8 +150,8 @@ def test_any_form_is_hidden_once_it_is_folded(form: str, secret: str) -> None:
     redact = Redactor(Credentials("bob", secret, "1"))
 
     shown = redact(folded(f"<{FORMS[form](secret)}>"))
-    assert shown.replace(" ", "") in {"<***>", "<>"}
-    assert "<>" not in shown or not secret.split()
+    assert visible(shown) in {"<***>", "<>"}
+    assert "<>" not in visible(shown) or not visible(secret)
 
 
 def test_a_project_secret_is_the_secret() -> None:
