@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-import resource
 import time
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +31,7 @@ from tap_mixpanel_parallel.fetch import client as client_module
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.sandbox import Fault, Limits, Project, Sandbox
 from tap_mixpanel_parallel.settings.credentials import Credentials
+from tests.support.bodies import files_of_at_most
 from tests.support.mocked import URL, WEEK, Client, answer, client, error
 
 if TYPE_CHECKING:
@@ -42,17 +41,6 @@ if TYPE_CHECKING:
     from requests_mock import Mocker
 
     from tap_mixpanel_parallel.fetch.job import Download
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """No file of this process grows beyond this size, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 class TestRequest:
