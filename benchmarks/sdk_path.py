@@ -5,24 +5,20 @@
 
 from __future__ import annotations
 
-from tap_mixpanel_parallel import TapMixpanelParallel
-from tap_mixpanel_parallel.streams import EventsStream
+from typing import TYPE_CHECKING
+
+from tap_mixpanel_parallel import TapMixpanelParallel, mapped
+
+if TYPE_CHECKING:
+    from tap_mixpanel_parallel.streams import EventsStream
 
 
-class SdkEventsStream(EventsStream):
-    """The stream, as if a stream map or a selection changed its records."""
-
-    def _is_unchanged(self) -> bool:
-        return False
-
-
-class SdkTap(TapMixpanelParallel):
-    """The tap with that stream."""
-
-    def discover_streams(self) -> list[EventsStream]:
-        """The stream `events`."""
-        return [SdkEventsStream(self)]
+def is_unchanged(stream: EventsStream) -> bool:
+    """As if a stream map or a selection changed the records."""
+    del stream
+    return False
 
 
 if __name__ == "__main__":
-    SdkTap.cli()
+    mapped.is_unchanged = is_unchanged
+    TapMixpanelParallel.cli()

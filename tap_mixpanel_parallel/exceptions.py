@@ -70,7 +70,15 @@ class SpoolError(AttemptError):
     """Windows can't be kept on disk: it is full, or the folder can't be written.
 
     Emitting other windows frees space, so another attempt may succeed.
+
+    Attributes:
+        is_full: Whether the disk is full.
     """
+
+    def __init__(self, message: str, *, is_full: bool = False) -> None:
+        """Say what can't be kept, and why."""
+        super().__init__(message)
+        self.is_full = is_full
 
 
 class RateLimitError(AttemptError):
@@ -103,7 +111,7 @@ class IncompleteExportError(AttemptError):
 
 
 class MalformedLineError(IncompleteExportError):
-    """A line of the export is no event.
+    """A line of the export is not an event.
 
     Attributes:
         line_number: The line's number in the window's export, from 1.
@@ -111,7 +119,7 @@ class MalformedLineError(IncompleteExportError):
 
     def __init__(self, line_number: int, line: bytes, reason: str) -> None:
         """Say which line it is, and quote its beginning."""
-        super().__init__(f"line {line_number} is no event ({reason}): {quote_line(line)}")
+        super().__init__(f"line {line_number} is not an event ({reason}): {quote_line(line)}")
         self.line_number = line_number
 
 

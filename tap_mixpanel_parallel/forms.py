@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
+from tap_mixpanel_parallel import mapped
 from tap_mixpanel_parallel.convert.columns import NAMES
 from tap_mixpanel_parallel.convert.files import Files, Messages, RecordFile
 from tap_mixpanel_parallel.convert.jsonl import JsonLinesFile
 from tap_mixpanel_parallel.convert.processes import Processes
 from tap_mixpanel_parallel.convert.record_lines import message_encoder, row_encoder
-from tap_mixpanel_parallel.mapped import is_unchanged, mapped_encoder
 from tap_mixpanel_parallel.write.storage import Storage
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def as_messages(stream: EventsStream, writer: MessageWriter, settings: Settings)
     The SDK's way is needed only where it changes a record. Both give the same messages.
     """
     encode_rows = row_encoder(properties_as_text=settings.properties_format == "string")
-    is_fast = is_unchanged(stream)
+    is_fast = mapped.is_unchanged(stream)
     stream.logger.info(
         "the fast record path serves"
         if is_fast
@@ -59,7 +59,7 @@ def as_messages(stream: EventsStream, writer: MessageWriter, settings: Settings)
     def form(received_at: datetime) -> Format:
         if is_fast:
             return Messages(message_encoder(encode_rows, stream.name, received_at.isoformat()))
-        return Messages(mapped_encoder(stream, writer, encode_rows, received_at))
+        return Messages(mapped.mapped_encoder(stream, writer, encode_rows, received_at))
 
     return Way(form)
 

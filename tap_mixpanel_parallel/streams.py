@@ -29,6 +29,7 @@ from tap_mixpanel_parallel.report.observers import notify_each
 from tap_mixpanel_parallel.report.progress import Progress
 from tap_mixpanel_parallel.run import Run, Surroundings
 from tap_mixpanel_parallel.settings.credentials import Credentials
+from tap_mixpanel_parallel.settings.network import stays_here
 from tap_mixpanel_parallel.settings.reader import ConfigReader
 from tap_mixpanel_parallel.settings.schema import API_URLS, SANDBOX
 
@@ -284,7 +285,6 @@ def _query(settings: Settings, stack: ExitStack) -> Query:
     """What is asked of each window; for the sandbox, after starting it."""
     credentials = settings.credentials
     url = settings.api_url or API_URLS.get(settings.region)
-    is_own = url is None
     if settings.region == SANDBOX and (url is None or credentials is None):
         from tap_mixpanel_parallel.sandbox import Project, Sandbox  # noqa: PLC0415 - rarely needed
 
@@ -302,7 +302,7 @@ def _query(settings: Settings, stack: ExitStack) -> Query:
         timeout=settings.request_timeout,
         attempt_timeout=settings.attempt_timeout,
         most_bytes=settings.max_window_mb * 1_000_000,
-        trust_env=not is_own,  # no proxy reaches into this process
+        trust_env=not stays_here(url),
     )
 
 

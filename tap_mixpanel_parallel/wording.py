@@ -13,7 +13,7 @@ def printable(text: str) -> str:
     r"""A text from outside, in one line that no terminal and no log takes for a command.
 
     Controls, line ends, bidirectional marks, other format characters, lone surrogates and
-    blanks that are no space are escaped as in Python: `\x1b`, `\n`, `\u202e`. To escape
+    blanks other than the space are escaped as in Python: `\x1b`, `\n`, `\u202e`. To escape
     twice changes nothing.
     """
     if text.isprintable():

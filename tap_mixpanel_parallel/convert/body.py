@@ -13,7 +13,7 @@ from isal import igzip
 from isal.igzip_lib import IsalError
 
 from tap_mixpanel_parallel.exceptions import IncompleteExportError, ThreadError
-from tap_mixpanel_parallel.fetch.spool import spooling
+from tap_mixpanel_parallel.fetch.spool import read_back, spooling
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,7 +77,7 @@ def are_utf8(lines: list[bytes]) -> bool:
 
 
 def _read_pieces(download: Download) -> Iterator[bytes]:
-    with spooling(download.path), download.path.open("rb") as file:
+    with spooling(download.path), read_back(download.path) as file:
         body = cast("BinaryIO", igzip.open(file) if download.compressed else file)
         try:
             yield from iter(lambda: body.read(_PIECE), b"")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from io import FileIO
 from typing import TYPE_CHECKING, BinaryIO, Protocol, Self
 
-from tap_mixpanel_parallel.fetch.spool import spooling
+from tap_mixpanel_parallel.fetch.spool import create, spooling, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,14 +71,12 @@ class MessageWriter:
     def __init__(self, path: Path, encode: Encode) -> None:
         """Write to this file."""
         self.files: list[Path] = []
-        self._file = FileIO(path, "wb")
+        self._file = create(path)
         self._encode = encode
 
     def write(self, records: list[EventRecord]) -> None:
         """Write some records."""
-        view = memoryview(self._encode(records))
-        while view:
-            view = view[self._file.write(view) :]
+        write_all(self._file, self._encode(records))
 
     def __enter__(self) -> Self:
         """Begin."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Self
+from io import BufferedWriter
+from typing import TYPE_CHECKING, Self
 
-from tap_mixpanel_parallel.fetch.spool import spooling
+from tap_mixpanel_parallel.fetch.spool import create, spooling
 
 if TYPE_CHECKING:
+    from io import FileIO
     from pathlib import Path
 
     from tap_mixpanel_parallel.exceptions import MalformedLineError
@@ -39,7 +41,7 @@ class Sieve:
         """Put them into this file, which is made for the first."""
         self._path = path
         self._stack = ExitStack()
-        self._file: BinaryIO | None = None
+        self._file: BufferedWriter[FileIO] | None = None
         self._first: MalformedLineError | None = None
         self._count = self._sum = 0
 
@@ -64,8 +66,7 @@ class Sieve:
         """
         with spooling(self._path):
             if self._file is None:
-                self._path.touch(mode=0o600)
-                self._file = self._stack.enter_context(self._path.open("wb"))
+                self._file = self._stack.enter_context(BufferedWriter(create(self._path)))
                 self._first = error
             self._file.write(line + b"\n")
         self._count += 1

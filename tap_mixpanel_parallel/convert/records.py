@@ -150,7 +150,7 @@ class EventReader:
             number: Its number in the export, from 1, for the error.
 
         Raises:
-            MalformedLineError: If the line is no event.
+            MalformedLineError: If the line is not an event.
             IncompleteExportError: If it says that Mixpanel ended the export.
         """
         try:

@@ -8,7 +8,7 @@ another window, which is whole and right in every other way.
 from __future__ import annotations
 
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from tap_mixpanel_parallel.convert.times import format_utc
 from tap_mixpanel_parallel.exceptions import IncompleteExportError
@@ -22,6 +22,12 @@ _DAY: Final = timedelta(days=1)
 _MS: Final = timedelta(milliseconds=1)
 _ZONE_MS: Final = timedelta(hours=14) // _MS
 """What no two time zones differ by more: nearer events may be a matter of zones."""
+
+_FEW: Final = 10
+"""Events: so many are no longer the odd ones of broken clocks."""
+
+_SHARE: Final = 100
+"""One event in so many is no longer an odd one either, where a body is large."""
 
 _ALWAYS_MS: Final = 1 << 62
 
@@ -43,7 +49,7 @@ class Strays:
             self.last_ms = (window.last - _EPOCH + _DAY) // _MS - 1
         self.count = 0
         self._far = 0
-        self._first_far_ms = 0
+        self._first_ms = self._first_far_ms = 0
 
     def add(self, time_ms: int) -> None:
         """Count an event if it lies outside.
@@ -53,24 +59,32 @@ class Strays:
         """
         if self.first_ms <= time_ms <= self.last_ms:
             return
+        self._first_ms = self._first_ms if self.count else time_ms
         self.count += 1
         if not self.first_ms - _ZONE_MS <= time_ms <= self.last_ms + _ZONE_MS:
             self._first_far_ms = self._first_far_ms if self._far else time_ms
             self._far += 1
 
     def check(self, events: int) -> None:
-        """Refuse the body of another window.
+        """Refuse the body of another window; a few odd events are no reason to.
 
         Args:
             events: How many events the body holds.
 
         Raises:
-            IncompleteExportError: If none lies on the window's days, and time zones can't
-                be the reason.
+            IncompleteExportError: If time zones can't be the reason that none lies on the
+                window's days, or if too many lie far from them.
         """
-        if self._far and self.count == events:
-            raise IncompleteExportError(
-                "the answer belongs to another request: none of its "
-                f"{counted(events, 'event')} lies on these days; the first of them is of "
-                f"{format_utc(self._first_far_ms)}"
-            )
+        if self.count == events and (self._far or events >= _FEW):
+            first_ms = self._first_far_ms if self._far else self._first_ms
+            self._refuse(f"none of its {counted(events, 'event')} lies on these days", first_ms)
+        if self._far >= max(_FEW, events / _SHARE):
+            far = f"{self._far:,} of its {counted(events, 'event')} lie far from these days"
+            self._refuse(far, self._first_far_ms)
+
+    @staticmethod
+    def _refuse(reason: str, first_ms: int) -> NoReturn:
+        raise IncompleteExportError(
+            f"the answer belongs to another request: {reason}; the first of them is of "
+            f"{format_utc(first_ms)}"
+        )

@@ -121,7 +121,7 @@ def parse_time(value: object) -> tuple[int, bool]:
         from UTC, so that no zone is left to apply.
 
     Raises:
-        ValueError: If it is no time.
+        ValueError: If it is not a time.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise ValueError(f"time is {value!r}")  # noqa: TRY004

@@ -1,4 +1,4 @@
-"""What the head of an answer means, and what an answer says that is no export."""
+"""What the head of an answer means, and what an answer says that is not an export."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def may_refuse_all(status: int) -> bool:
 
 
 def error_of(response: requests.Response, redact: Callable[[str], str]) -> TapError:
-    """What an answer means that is no export.
+    """What an answer means that is not an export.
 
     Args:
         response: The answer; its body is not read yet.

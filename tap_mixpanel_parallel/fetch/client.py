@@ -28,7 +28,7 @@ from tap_mixpanel_parallel.fetch.answers import check_age, check_framing, date_o
 from tap_mixpanel_parallel.fetch.connection import Deadline, OwnConnection
 from tap_mixpanel_parallel.fetch.job import Download
 from tap_mixpanel_parallel.fetch.redaction import Redactor
-from tap_mixpanel_parallel.fetch.spool import spooling
+from tap_mixpanel_parallel.fetch.spool import create, spooling, write_all
 from tap_mixpanel_parallel.wording import format_bytes
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def _connect_timeout(query: Query) -> float:
 def _explain(error: Exception, job: Job) -> TapError:
     """Why an attempt has failed, for a person."""
     if isinstance(error, SpoolError):
-        return _alone(job.path, error)
+        return _alone(job.path, error) if error.is_full else error
     if isinstance(error, TapError):
         return error
     query = job.query
@@ -176,9 +176,9 @@ def _save(response: requests.Response, path: Path, most_bytes: int) -> int:
     """
     size = 0
     # urllib3 makes errors of its own of the socket's, so an OSError is the file's.
-    with spooling(path), path.open("wb", buffering=0) as file:
+    with create(path) as file, spooling(path):
         for chunk in response.raw.stream(_CHUNK, decode_content=False):
-            file.write(chunk)
+            write_all(file, chunk)
             size += len(chunk)
             if size > most_bytes:
                 raise OversizeError(

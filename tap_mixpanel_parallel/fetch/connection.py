@@ -6,6 +6,7 @@ would be taken for the next answer.
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 from contextlib import suppress
@@ -18,10 +19,14 @@ from urllib3 import HTTPConnectionPool
 from tap_mixpanel_parallel.exceptions import ThreadError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
     from urllib3.connectionpool import ConnectionPool
+
+# At a header that it can't read it warns, with a traceback and with what the header holds.
+logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
 
 class OwnConnection:
@@ -35,8 +40,10 @@ class OwnConnection:
         """Make a session without a connection."""
         self.session = Session()
         self._sockets: list[socket.socket] = []
+        self._is_broken_off = False
+        self._lock = threading.Lock()
         for scheme in ("https://", "http://"):
-            self.session.mount(scheme, _Adapter(self._sockets))
+            self.session.mount(scheme, _Adapter(self._keep))
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -54,10 +61,22 @@ class OwnConnection:
             each.close()
 
     def break_off(self) -> None:
-        """End the connection, whatever another thread is waiting for."""
-        for each in self._sockets:
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+        """End the connection, whatever another thread is waiting for; none opens any more."""
+        with self._lock:
+            self._is_broken_off = True
+            for each in self._sockets:
+                _shut_down(each)
+
+    def _keep(self, opened: socket.socket) -> None:
+        with self._lock:
+            self._sockets.append(opened.dup())
+            if self._is_broken_off:
+                _shut_down(opened)
+
+
+def _shut_down(opened: socket.socket) -> None:
+    with suppress(OSError):
+        opened.shutdown(socket.SHUT_RDWR)
 
 
 class Deadline:
@@ -105,20 +124,20 @@ class Deadline:
 class _Adapter(HTTPAdapter):
     """Keeps a second descriptor of each connection, also while TLS still shakes hands."""
 
-    def __init__(self, sockets: list[socket.socket]) -> None:
-        self._kept = sockets
+    def __init__(self, keep: Callable[[socket.socket], None]) -> None:
+        self._keep = keep
         super().__init__()
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> ConnectionPool:
         pool = super().get_connection_with_tls_context(*args, **kwargs)
         if not isinstance(pool, HTTPConnectionPool):
             return pool
-        kept, connection = self._kept, pool.ConnectionCls
+        keep, connection = self._keep, pool.ConnectionCls
 
         class Kept(connection):  # type: ignore[valid-type,misc]
             def _new_conn(self) -> socket.socket:
                 opened: socket.socket = super()._new_conn()
-                kept.append(opened.dup())
+                keep(opened)
                 return opened
 
         pool.ConnectionCls = Kept

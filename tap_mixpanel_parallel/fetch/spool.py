@@ -2,7 +2,8 @@
 
 `spool_dir` may be everybody's, as /tmp is, so that anybody may put there what looks like a
 run's folder. What is opened there is opened by descriptor, follows no link and waits for
-nobody; what is removed was found to be this user's own.
+nobody; what is removed was found to be this user's own. The same holds for the files of a run:
+where the folder has no sticky bit, others can put their own in its place.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import os
 import re
 import stat
 import tempfile
+from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 from tap_mixpanel_parallel.exceptions import SpoolError
 
@@ -34,6 +36,8 @@ _TRIES: Final = 100
 _FOLDER: Final = os.O_DIRECTORY | os.O_NOFOLLOW
 _FILE: Final = os.O_NOFOLLOW | os.O_NONBLOCK
 """Not blocking, as opening a FIFO waits for its other end."""
+
+_OWN: Final = 0o600
 
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _TOO_MANY_OPEN: Final = {errno.EMFILE, errno.ENFILE}
@@ -129,11 +133,46 @@ def _remove_files(folder: int) -> None:
 
 @contextlib.contextmanager
 def _open(path: Path | str, flags: int, *, within: int | None = None) -> Iterator[int]:
-    fd = os.open(path, flags, mode=0o600, dir_fd=within)
+    fd = os.open(path, flags, mode=_OWN, dir_fd=within)
     try:
         yield fd
     finally:
         os.close(fd)
+
+
+def create(path: Path) -> FileIO:
+    """Make a file of a run, to write it; nobody else can read it.
+
+    Raises:
+        SpoolError: If it can't be made, or if there is something of its name.
+    """
+    with spooling(path):
+        return FileIO(_open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb")
+
+
+def write_all(file: FileIO, data: bytes) -> None:
+    """Write all of it: the system may take a part, on a disk that is about to be full."""
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
+
+
+def read_back(path: Path) -> BinaryIO:
+    """Open a file that a run has made.
+
+    Raises:
+        OSError: If it can't be opened, or if something else has its name.
+    """
+    file = os.fdopen(_open_file(path, os.O_RDONLY), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it was replaced by what is not a file")
+    return file
+
+
+def _open_file(path: Path, flags: int) -> int:
+    with _open(path.parent, _FOLDER) as folder:
+        return os.open(path.name, flags | _FILE, mode=_OWN, dir_fd=folder)
 
 
 def spool_error(path: Path, error: OSError, setting: str = "spool_dir") -> SpoolError:
@@ -143,7 +182,10 @@ def spool_error(path: Path, error: OSError, setting: str = "spool_dir") -> Spool
         remedy = f"free some space there, or set {setting} to a folder with more"
     elif error.errno in _TOO_MANY_OPEN:
         remedy = "raise the limit of open files (ulimit -n), or lower workers"
-    return SpoolError(f"{setting}: {path} can't be written ({error.strerror or error}); {remedy}")
+    return SpoolError(
+        f"{setting}: {path} can't be written ({error.strerror or error}); {remedy}",
+        is_full=error.errno in _FULL,
+    )
 
 
 @contextlib.contextmanager

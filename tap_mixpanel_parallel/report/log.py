@@ -157,7 +157,7 @@ class LogLines:
         )
         if loaded and not result.total_events:
             self._logger.warning(
-                "there is no event on these days; if there should be some, check project_id, "
+                "there is not an event on these days; if there should be some, check project_id, "
                 "region, events and where"
             )
         if quarantined := sum(batch.quarantined for batch in result.batches):

@@ -146,8 +146,8 @@ _TEXTS: tuple[tuple[str, str | None, str | None, str], ...] = (
 def poisoned_lines(day: date, *, time_in_ms: bool = True) -> Iterator[bytes]:
     """Give the poisoned lines of a day, without line ends.
 
-    The `time` of each is in the first second of the day, except where `time` itself is the
-    poison. On the first day of a month, one line is 1 MB long.
+    The `time` of each is within the first second of the day. On the first day of a month there are
+    a few more: their `time` is far from that day, and one line is 1 MB long.
     """
     start = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
     processed = f"{start}999"
@@ -188,12 +188,14 @@ def _odd_times(day: date, usual: str) -> Iterator[str]:
         (f"{usual}.0", "as a float"),
         (f"{usual}.75", "as a float with a fraction"),
         (f'"{usual}"', "as digits in text"),
+    )
+    far = (
         ("-86400001", "before 1970"),
         ("0", "is zero"),
         ("31536000000", "in 1971"),
         ("253402300799999", "in the year 9999"),
     )
-    for number, (time, what) in enumerate(odd):
+    for number, (time, what) in enumerate(odd + far if day.day == 1 else odd):
         yield (
             f'{{"event":"Poison: time {what}","properties":{{"time":{time},"distinct_id":"p1",'
             f'"$insert_id":"i5{number:02d}"}}}}'

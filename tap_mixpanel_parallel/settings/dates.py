@@ -51,7 +51,7 @@ def _read_first(reader: ConfigReader, last: date, today: date) -> date | None:
     elif (first := _read_date(reader, name)) is None:
         return None
     elif first < EARLIEST_DAY:
-        problem = f"is before {EARLIEST_DAY}, and no event is older; give a later day"
+        problem = f"is before {EARLIEST_DAY}, and Mixpanel has no older event; give a later day"
     elif first > today:
         problem = f"is in the future; give a day up to today, {today} in the project's time zone"
     else:

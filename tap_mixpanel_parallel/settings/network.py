@@ -38,13 +38,18 @@ def is_url(value: str, schemes: frozenset[str] = API_SCHEMES) -> bool:
 
 def sends_in_clear(url: str) -> bool:
     """Whether a URL leads to another machine without encryption."""
+    return urlsplit(url).scheme == "http" and not stays_here(url)
+
+
+def stays_here(url: str) -> bool:
+    """Whether a URL leads to this machine without encryption, so that no proxy may see it."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     try:
         is_here = ip_address(host).is_loopback
     except ValueError:
         is_here = host == "localhost" or host.endswith(".localhost")  # RFC 6761, 6.3
-    return parts.scheme == "http" and not is_here
+    return parts.scheme == "http" and is_here
 
 
 def connection_problems(url: str) -> Iterator[str]:
@@ -60,7 +65,7 @@ def connection_problems(url: str) -> Iterator[str]:
 
 def _has_bad_proxy(url: str) -> bool:
     try:
-        proxy = select_proxy(url, get_environ_proxies(url))
+        proxy = None if stays_here(url) else select_proxy(url, get_environ_proxies(url))
     except ValueError:
         return False  # the URL is not valid, and that is a problem already
     if proxy is None:

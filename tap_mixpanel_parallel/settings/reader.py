@@ -18,6 +18,9 @@ from tap_mixpanel_parallel.wording import shown
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_NO_ZONES: Final = frozenset({"localtime", "Factory"})
+"""Names that some systems list: the zone of this machine, and none at all."""
+
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -169,13 +172,13 @@ class ConfigReader:
     def zone(self, name: str) -> ZoneInfo:
         """An IANA time zone."""
         value = self.value(name)
-        try:
+        zones = available_timezones() - _NO_ZONES
+        if isinstance(value, str) and value in zones:
             return ZoneInfo(value)
-        except (KeyError, ValueError, TypeError, OSError, AttributeError):
-            near = get_close_matches(str(value), sorted(available_timezones()), n=1)
-            hint = f"did you mean {near[0]}?" if near else "give e.g. America/Los_Angeles"
-            self.reject(name, value, f"is not an IANA time zone; {hint}")
-            return ZoneInfo("UTC")
+        near = get_close_matches(str(value), sorted(zones), n=1)
+        hint = f"did you mean {near[0]}?" if near else "give e.g. America/Los_Angeles"
+        self.reject(name, value, f"is not an IANA time zone; {hint}")
+        return ZoneInfo("UTC")
 
     def directory(self, name: str) -> Path:
         """A writable folder; by default the system's for temporary files."""
@@ -195,9 +198,10 @@ class ConfigReader:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             self.reject(name, str(path), f"can't be written to ({reason}); give a writable folder")
             return path
-        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        if mode & (stat.S_IWOTH | stat.S_IWGRP) and not mode & stat.S_ISVTX:
+            others = "everybody" if mode & stat.S_IWOTH else "its group"
             self.warnings.append(
-                f"{name}: everybody can write to {path}, and can replace the files there; "
+                f"{name}: {others} can write to {path}, and can replace the files there; "
                 f"set its sticky bit (chmod +t {path})"
             )
         return path

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
 from tap_mixpanel_parallel.exceptions import OutputError
+from tap_mixpanel_parallel.fetch.spool import read_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +79,7 @@ class Output:
         self.flush()
         self._leaving = Written(body, part), state
         try:
-            self._file = part.path.open("rb")
+            self._file = read_back(part.path)
         except OSError as error:
             raise self._unreadable(error) from None
 

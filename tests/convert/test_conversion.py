@@ -19,7 +19,6 @@ from hypothesis import given
 
 from tap_mixpanel_parallel.convert import body as body_module
 from tap_mixpanel_parallel.convert import conversion as conversion_module
-from tap_mixpanel_parallel.convert import files as files_module
 from tap_mixpanel_parallel.convert.files import Messages
 from tap_mixpanel_parallel.exceptions import (
     IncompleteExportError,
@@ -28,6 +27,7 @@ from tap_mixpanel_parallel.exceptions import (
     TerminatedError,
     quote_line,
 )
+from tap_mixpanel_parallel.fetch import spool as spool_module
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.wording import printable
 from tests.support.bodies import (
@@ -38,6 +38,7 @@ from tests.support.bodies import (
     assert_nothing_is_left,
     conversion,
     convert,
+    files_of_at_most,
     line,
     messages,
     properties,
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from tap_mixpanel_parallel.convert.records import EventRecord
 
 LONE = re.compile("[\ud800-\udfff]")
-FULL = Path("/dev/full")
 
 
 @pytest.fixture
@@ -336,13 +336,26 @@ class TestDuplicates:
 
 
 class TestDisk:
-    @pytest.mark.skipif(not FULL.exists(), reason="this system has no disk that is always full")
-    @pytest.mark.parametrize("name", ["window.lines", "window.malformed"])
-    def test_full(self, tmp_path: Path, name: str) -> None:
-        (tmp_path / name).symlink_to(FULL)
-        with pytest.raises(SpoolError, match=r"spool_dir: .* can't be written \(No space left"):
-            convert(tmp_path, b"x\n" + BODY, tolerate_malformed=True)
+    @pytest.mark.parametrize(
+        "body", [b"x\n" + BODY, b"x" * 3_000 + b"\n" + LINES[0] + b"\n"], ids=["lines", "malformed"]
+    )
+    def test_full(self, tmp_path: Path, body: bytes) -> None:
+        attempt = conversion(tmp_path, body, tolerate_malformed=True)
+        with (
+            files_of_at_most(2_000),
+            pytest.raises(SpoolError, match=r"spool_dir: .* can't be written \(File too large"),
+        ):
+            list(attempt)
         assert_nothing_is_left(tmp_path)
+
+    @pytest.mark.parametrize("name", ["window.lines", "window.malformed"])
+    def test_something_of_its_name(self, tmp_path: Path, name: str) -> None:
+        attempt = conversion(tmp_path, b"x\n" + BODY, tolerate_malformed=True)
+        (tmp_path / "precious").write_text("kept")
+        (tmp_path / name).symlink_to("precious")
+        with pytest.raises(SpoolError, match=r"can't be written \(File exists"):
+            list(attempt)
+        assert (tmp_path / "precious").read_text() == "kept"
 
     def test_full_as_the_file_is_closed(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -356,7 +369,7 @@ class TestDisk:
                 if was_open:
                     raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
-        monkeypatch.setattr(files_module, "FileIO", Late)
+        monkeypatch.setattr(spool_module, "FileIO", Late)
         with pytest.raises(SpoolError, match="free some space there"):
             convert(tmp_path, BODY)
         assert_nothing_is_left(tmp_path)
@@ -369,7 +382,7 @@ class TestDisk:
                 return super().write(memoryview(data)[:100])
 
         whole = convert(tmp_path, BODY).path.read_bytes()
-        monkeypatch.setattr(files_module, "FileIO", Reluctant)
+        monkeypatch.setattr(spool_module, "FileIO", Reluctant)
         assert convert(tmp_path, BODY).path.read_bytes() == whole
 
     @pytest.mark.parametrize("deduplicate", [False, True])

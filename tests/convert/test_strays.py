@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 
+from tap_mixpanel_parallel.convert.records import EventReader
 from tap_mixpanel_parallel.convert.strays import Strays
 from tap_mixpanel_parallel.exceptions import IncompleteExportError
 from tap_mixpanel_parallel.plan.windows import Window
+from tap_mixpanel_parallel.sandbox import poisoned_lines
 from tests.support.strategies import windows
 
 if TYPE_CHECKING:
@@ -87,12 +90,72 @@ def test_the_ends_of_the_calendar(window: Window) -> None:
         judge([FIRST], window)
 
 
+@pytest.mark.parametrize(
+    ("inside", "far", "is_taken"),
+    [
+        (1, 9, True),
+        (1, 10, False),
+        (990, 9, True),
+        (989, 10, False),
+        (990, 10, False),
+        (991, 10, True),
+        (9_900, 99, True),
+        (9_900, 100, False),
+        (0, 1, False),
+    ],
+)
+def test_events_that_lie_far_outside(inside: int, far: int, is_taken: bool) -> None:
+    times = [FIRST] * inside + [ms("2025-02-01T10:00:00")] * far
+    if is_taken:
+        assert judge(times).count == far
+        return
+    with pytest.raises(IncompleteExportError, match=r"request: .* is of 2025-02-01T10:00:00.000Z"):
+        judge(times)
+
+
+@pytest.mark.parametrize(("events", "is_taken"), [(9, True), (10, False), (10_000, False)])
+def test_events_that_all_lie_a_little_outside(events: int, is_taken: bool) -> None:
+    times = [LAST + HOUR] * events
+    if is_taken:
+        assert judge(times).count == events
+        return
+    with pytest.raises(IncompleteExportError, match=r"lies on .* is of 2025-01-13T00:59:59.999Z"):
+        judge(times)
+
+
+def test_the_reason_counts_what_lies_far_outside() -> None:
+    with pytest.raises(IncompleteExportError) as caught:
+        judge([FIRST] * 3 + [LAST + HOUR] + [0] * 1_200)
+    assert str(caught.value) == (
+        "the answer belongs to another request: 1,200 of its 1,204 events lie far from these "
+        "days; the first of them is of 1970-01-01T00:00:00.000Z"
+    )
+
+
 @given(windows(), windows())
 def test_windows_are_told_apart(asked: Window, answered: Window) -> None:
-    """Where there are events all day long."""
+    """Where there are events all day long; 14 hours around the window may be its zone's."""
     times = [ms(f"{day}T{hour:02}:30:00") for day in answered.days() for hour in range(24)]
-    if asked.overlaps(answered):
+    around = timedelta(hours=14) // timedelta(milliseconds=1)
+    first = ms(f"{asked.first}T00:00:00") - around
+    last = ms(f"{asked.last}T23:59:59") + around
+    far = sum(not first <= time_ms <= last for time_ms in times)
+    if asked.overlaps(answered) and far < 10:
         judge(times, asked)
     else:
         with pytest.raises(IncompleteExportError):
             judge(times, asked)
+
+
+@pytest.mark.parametrize("days", [1, 7, 40, 365])
+@pytest.mark.parametrize("first", [date(2025, 1, 1), date(2025, 1, 6)])
+def test_a_poisoned_project_is_taken(days: int, first: date) -> None:
+    """Without other events, where the odd times weigh most."""
+    window = Window(first, first + timedelta(days - 1))
+    reader = EventReader(ZoneInfo("UTC"), window)
+    events = 0
+    for day in window.days():
+        for line in poisoned_lines(day):
+            reader.read(line, events := events + 1)
+    reader.strays.check(events)
+    assert reader.strays.count == 4 * sum(day.day == 1 for day in window.days())

@@ -41,7 +41,7 @@ def test_by_default_the_window_fails_and_names_the_line(lab: Lab) -> None:
     [failure] = output.failures
     assert output.code == 1
     assert failure["attempts"] == 2
-    assert failure["error"].startswith("line 7 is no event (")
+    assert failure["error"].startswith("line 7 is not an event (")
     assert BAD.decode()[:90] in failure["error"]
     assert failure["error"] in output.errors
     assert output.loaded == [DAYS[0], *DAYS[2:]]

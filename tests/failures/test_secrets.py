@@ -156,7 +156,10 @@ def test_a_proxy(lab: Lab, name: str) -> None:
     proxy = PROXIES[name].format(port=port)
     variables = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY"), proxy)
 
-    output = lab.run(env=DEBUG | variables | {"NO_PROXY": "", "no_proxy": ""})
+    variables |= dict.fromkeys(("HTTPS_PROXY", "https_proxy"), proxy)
+    none = {"NO_PROXY": "", "no_proxy": ""}
+
+    output = lab.run(env=DEBUG | variables | none, api_url="https://mixpanel.invalid/api/2.0")
 
     assert output.code == 1
     assert "Traceback" not in output.errors
@@ -173,6 +176,44 @@ def test_the_own_sandbox_needs_no_proxy(lab: Lab) -> None:
     output = lab.run(env={"HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "", "no_proxy": ""})
 
     assert output.code == 0, output.errors
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_no_proxy_sees_what_goes_to_this_machine_in_clear(lab: Lab, host: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        proxy.settimeout(0)
+        url = f"http://127.0.0.1:{proxy.getsockname()[1]}"
+        variables = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY"), url)
+        output = lab.run(
+            env=variables | {"NO_PROXY": "", "no_proxy": ""},
+            api_url=lab.sandbox.url.replace("127.0.0.1", host),
+            request_timeout=5,
+        )
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
+
+    assert output.code == 0, output.errors
+
+
+@pytest.mark.parametrize("status", [b"200 OK", b"500 Oops"])
+def test_a_header_that_is_none(lab: Lab, status: bytes) -> None:
+    """Libraries warn of it on their own, with what stands there."""
+
+    def answer(server: socket.socket) -> None:
+        with server.accept()[0] as connection:
+            connection.recv(65536)
+            head = b"HTTP/1.1 %s\r\nno header \x1b[31m Basic %s\r\nX: 1\r\n\r\n"
+            connection.sendall(head % (status, HEADER))
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=answer, args=(server,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        output = lab.run(api_url=url, end_date="2025-01-06")
+
+    assert output.code == 1
+    assert "Traceback" not in output.errors
+    assert "no header" not in output.errors
+    assert_hidden(lab, output, SECRET)
 
 
 def test_credentials_in_the_url_are_refused_unseen(lab: Lab) -> None:

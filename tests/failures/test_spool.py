@@ -8,21 +8,35 @@ import math
 import os
 import socket
 import stat
+import subprocess
 import tempfile
+from dataclasses import replace
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from tap_mixpanel_parallel.exceptions import SpoolError
-from tap_mixpanel_parallel.fetch.spool import Spool, spool_error
+from tap_mixpanel_parallel.convert.conversion import Conversion, ConversionOptions, Part
+from tap_mixpanel_parallel.exceptions import OutputError, SpoolError
+from tap_mixpanel_parallel.fetch.job import Download
+from tap_mixpanel_parallel.fetch.scheduler import Body
+from tap_mixpanel_parallel.fetch.spool import Spool, create, read_back, spool_error, write_all
+from tap_mixpanel_parallel.plan.state import ExportState
+from tap_mixpanel_parallel.plan.windows import Window
+from tap_mixpanel_parallel.sandbox import Shaping
+from tap_mixpanel_parallel.write.output import Output
+from tests.support.harness import PATIENCE, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.failures.conftest import LabMaker
     from tests.support.harness import Lab
 
 NAME = "tap-mixpanel-parallel-aaaaaaaa"
+DAY = Window(date(2025, 1, 6), date(2025, 1, 6))
 TARGET = "precious"
 """A folder beside the spool that looks like a run's folder, and whose files must stay."""
 
@@ -175,6 +189,138 @@ def test_a_run_passes_traps(lab: Lab, shared: Path) -> None:
 
     assert output.code == 0, output.errors
     assert sorted(shared.iterdir()) == [shared / NAME, other]
+    assert tree(shared.parent / TARGET) == before
+
+
+def a_link_to_a_file(path: Path) -> None:
+    path.symlink_to(path.parent.parent / TARGET / "thesis.tex")
+
+
+def a_link_to_no_file(path: Path) -> None:
+    path.symlink_to(path.parent.parent / TARGET / "new")
+
+
+def a_hard_link(path: Path) -> None:
+    path.hardlink_to(path.parent.parent / TARGET / "thesis.tex")
+
+
+def a_link_for_the_folder(path: Path) -> None:
+    path.parent.rmdir()
+    path.parent.symlink_to(path.parent.parent / TARGET)
+
+
+IN_THE_WAY = (a_file, a_fifo, a_link_to_a_file, a_link_to_no_file, a_hard_link)
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("trap", [*IN_THE_WAY, Path.mkdir, a_link_for_the_folder])
+def test_a_file_is_made_where_nothing_is(shared: Path, trap: Callable[[Path], None]) -> None:
+    path = shared / NAME
+    trap(shared if trap in {a_file, a_fifo} else path)
+    before = tree(shared.parent)
+
+    with pytest.raises(SpoolError, match=r"spool_dir: .* can't be written"):
+        create(path)
+
+    assert tree(shared.parent) == before
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(
+    "trap", [a_fifo, a_link_to_a_file, a_link_to_no_file, Path.mkdir, a_link_for_the_folder]
+)
+def test_what_is_read_back_is_a_file(shared: Path, trap: Callable[[Path], None]) -> None:
+    path = shared / NAME
+    (shared.parent / TARGET / NAME).write_text("another's")
+    trap(shared if trap is a_fifo else path)
+
+    with pytest.raises(OSError, match=r"."):
+        read_back(path)
+
+
+def test_a_file_is_its_user_s_own(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        with create(tmp_path / "1.body") as file:
+            write_all(file, b"events")
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE((tmp_path / "1.body").stat().st_mode) == 0o600
+    with read_back(tmp_path / "1.body") as file:
+        assert file.read() == b"events"
+
+
+def download(path: Path, body: bytes) -> Download:
+    path.write_bytes(body)
+    return Download(path, compressed=False, size=len(body), received_at=datetime.now(UTC))
+
+
+def convert(body: Download) -> Part:
+    options = ConversionOptions(ZoneInfo("UTC"), tolerate_malformed=True)
+    conversion = Conversion(DAY, body, options, lambda records: b"{}\n" * len(records))
+    for _ in conversion:
+        pass
+    return conversion.part
+
+
+LINES = b'bad\n{"event":"A","properties":{"time":1736121600000}}\n'
+
+
+@pytest.mark.parametrize("suffix", ["lines", "malformed"])
+def test_a_conversion_makes_its_files_anew(shared: Path, suffix: str) -> None:
+    """After one that failed, as others were in its way."""
+    body = download(shared / "1.body", LINES)
+    (shared / f"1.{suffix}").symlink_to(shared.parent / TARGET / "thesis.tex")
+    before = tree(shared.parent / TARGET)
+
+    with pytest.raises(SpoolError, match="File exists"):
+        convert(body)
+    part = convert(body)
+
+    assert tree(shared.parent / TARGET) == before
+    assert part.path.read_bytes() == b"{}\n"
+    assert part.malformed
+    for path in (part.path, part.malformed.path):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_body_that_is_replaced_by_a_link_is_not_read(shared: Path) -> None:
+    body = download(shared.parent / TARGET / "1.body", LINES)
+    (shared / "1.body").symlink_to(body.path)
+
+    with pytest.raises(SpoolError):
+        convert(replace(body, path=shared / "1.body"))
+
+
+def test_lines_that_are_replaced_by_a_link_are_not_written(shared: Path) -> None:
+    (shared / "1.lines").symlink_to(shared.parent / TARGET / "thesis.tex")
+    output = Output(None, lambda _: None)
+
+    with pytest.raises(OutputError, match="can't be read back"):
+        output.begin(Body(DAY, 1, 0.0), Part(DAY, shared / "1.lines", 1), ExportState())
+
+
+@pytest.mark.parametrize("suffix", ["body", "lines"])
+def test_a_folder_that_others_replace_leads_nowhere(
+    make_lab: LabMaker, shared: Path, suffix: str
+) -> None:
+    """Where the sticky bit is missing, they can rename it, and put links into theirs."""
+    shared.chmod(0o777)
+    before = tree(shared.parent / TARGET)
+    lab = make_lab(shaping=Shaping(first_byte_seconds=1))
+    with lab.start(subprocess.DEVNULL, spool_dir=str(shared), end_date="2025-01-06") as tap:
+        wait_until(lambda: lab.sandbox.max_concurrent, "a request")
+        [folder] = shared.iterdir()
+        folder.rename(shared / "moved")
+        folder.mkdir()
+        link = folder / f"2025-01-06..2025-01-06.1.{suffix}"
+        link.symlink_to(shared.parent / TARGET / "thesis.tex")
+        tap.wait(PATIENCE)
+
+    assert tap.returncode == 1, lab.errors
+    assert "can't be written (File exists)" in lab.errors
+    assert "Traceback" not in lab.errors
     assert tree(shared.parent / TARGET) == before
 
 

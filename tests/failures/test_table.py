@@ -99,7 +99,7 @@ TRANSIENT: Final[dict[str, tuple[Effect, str]]] = {
     "cut in gzip's checksum, yet ended": (Cut(-8, clean=True), "cut or damaged"),
     "cut before the last byte, yet ended": (Cut(-1, clean=True), "cut or damaged"),
     "uncompressed and cut": (PlainCut("middle"), "ended|broken|incomplete|invalid"),
-    "uncompressed, cut, yet ended": (PlainCut(-100, clean=True), "is no event"),
+    "uncompressed, cut, yet ended": (PlainCut(-100, clean=True), "is not an event"),
     "gzip damaged at its start": (Damage(0), "cut or damaged"),
     "gzip damaged": (Damage("middle"), "cut or damaged"),
     "gzip's checksum damaged": (Damage(-8), "cut or damaged"),
@@ -117,10 +117,10 @@ TRANSIENT: Final[dict[str, tuple[Effect, str]]] = {
     ),
     "an error alone": (Body(b'{"error": "query failed"}\n'), "with an error: line 1 .*query fail"),
     "an error among rows": (Line(b'{"error": {"code": 7}}'), "with an error: line"),
-    "half a line": (HalfLine(), "is no event"),
-    "half a line, uncompressed": (PlainHalfLine(), "is no event"),
-    "an HTML page": (Body(b"<html><body>busy</body></html>"), "line 1 is no event"),
-    **{repr(line[:60]): (Line(line), r"line \d+ is no event") for line in NO_EVENTS},
+    "half a line": (HalfLine(), "is not an event"),
+    "half a line, uncompressed": (PlainHalfLine(), "is not an event"),
+    "an HTML page": (Body(b"<html><body>busy</body></html>"), "line 1 is not an event"),
+    **{repr(line[:60]): (Line(line), r"line \d+ is not an event") for line in NO_EVENTS},
 }
 
 HARMLESS: Final[dict[str, tuple[Effect, bytes | None]]] = {

@@ -84,6 +84,18 @@ class TestAnotherWindow:
         everything = identities(lines_of(lab.sandbox.project, DAYS[0], DAYS[-1]))
         assert readable(output.identities).keys() == readable(everything).keys()
 
+    def test_a_body_of_which_half_is_wanted(self, make_lab: LabMaker) -> None:
+        """A cache's, from a request for other days."""
+        lab = make_lab()
+        lab.sandbox.faults = [Fault(AnotherWindow(-1), times=1)]
+
+        output = lab.run(window_days=4, max_attempts=2)
+
+        assert output.code == 0, output.errors
+        why = r"another request: \d+ of its \d+ events lie far from these days; the first .*-05T"
+        assert re.search(why, output.errors)
+        assert output.identities == identities(lines_of(lab.sandbox.project, DAYS[0], DAYS[-1]))
+
     def test_a_cache_that_answers_everything_with_the_first_body(self, make_lab: LabMaker) -> None:
         """Seven windows, each asked for once more than there are wrong answers."""
         first = date(2025, 1, 1)

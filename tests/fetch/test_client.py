@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 from zoneinfo import ZoneInfo
 
 import pytest
+import urllib3
 
 from tap_mixpanel_parallel.convert.body import read_blocks
 from tap_mixpanel_parallel.convert.conversion import Conversion, ConversionOptions
@@ -31,16 +32,16 @@ from tap_mixpanel_parallel.fetch import client as client_module
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.sandbox import Fault, Limits, Project, Sandbox
 from tap_mixpanel_parallel.settings.credentials import Credentials
+from tests.support.bodies import files_of_at_most
 from tests.support.mocked import URL, WEEK, Client, answer, client, error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from requests_mock import Mocker
 
     from tap_mixpanel_parallel.fetch.job import Download
-
-FULL = Path("/dev/full")
 
 
 class TestRequest:
@@ -184,14 +185,25 @@ class TestBody:
         assert type(found) is TransportError
         assert f"{encoding!r}, which nobody asked for" in str(found)
 
-    @pytest.mark.skipif(not FULL.exists(), reason="this system has no disk that is always full")
-    def test_a_full_disk(self, requests_mock: Mocker, path: Path) -> None:
-        answer(requests_mock, b"x" * 100_000)
-        path.symlink_to(FULL)
+    @pytest.mark.parametrize("size", [1_001, 65_536, 100_000])
+    def test_a_full_disk(self, requests_mock: Mocker, path: Path, size: int) -> None:
+        """The system may take a part of a piece, and say so without an error."""
+        answer(requests_mock, b"x" * size)
+        (path.parent / "1.lines").write_bytes(b"x" * 1_000)
+        with files_of_at_most(1_000):
+            found = error(path)
+        assert type(found) is SpoolError
+        assert f"spool_dir: {path.parent} can't be written (File too large)" in str(found)
+        assert not path.exists(), "nothing is left of an attempt that failed"
+
+    def test_a_link_in_its_place(self, requests_mock: Mocker, path: Path) -> None:
+        answer(requests_mock, b"x" * 1_000)
+        (path.parent / "precious").write_bytes(b"x" * 100_000)
+        path.symlink_to("precious")
         found = error(path)
         assert type(found) is SpoolError
-        assert f"spool_dir: {path.parent} can't be written (No space left on devi" in str(found)
-        assert not path.is_symlink(), "nothing is left of an attempt that failed"
+        assert f"spool_dir: {path.parent} can't be written (File exists)" in str(found)
+        assert (path.parent / "precious").stat().st_size == 100_000
 
 
 PROJECT = Project(events_per_day=120)
@@ -218,7 +230,10 @@ def visitor(sandbox: Sandbox, **options: Any) -> Client:
 
 
 def read(download: Download) -> list[bytes]:
-    return [each for block in read_blocks(download) for each in block.lines]
+    """The lines of a body, which is no longer needed then."""
+    lines = [each for block in read_blocks(download) for each in block.lines]
+    download.path.unlink()
+    return lines
 
 
 class TestSandbox:
@@ -229,9 +244,10 @@ class TestSandbox:
         download = visitor(sandbox).download(WEEK, path)
         assert download.compressed is (fault is None)
         assert download.size == path.stat().st_size
-        assert len(read(download)) == len(LINES)
+        found = read(download)
+        assert len(found) == len(LINES)
         plain = [each for each in LINES if b"\\ud83d" not in each.lower()]
-        assert set(plain) <= set(read(download))
+        assert set(plain) <= set(found)
 
     def test_filters_and_limit(self, sandbox: Sandbox, path: Path) -> None:
         found = read(visitor(sandbox, events=["Purchase"]).download(WEEK, path))
@@ -321,6 +337,22 @@ class TestSandbox:
     @pytest.mark.parametrize("fault", ["trickle=0.02", "trickle=0.02,at=0", "stall"])
     def test_an_attempt_ends(self, sandbox: Sandbox, path: Path, fault: str) -> None:
         sandbox.faults = [Fault.parse(fault)]
+        started = time.monotonic()
+        with pytest.raises(TransportError, match=r"^not whole after 0\.1 seconds \(attempt_timeo"):
+            visitor(sandbox, attempt_timeout=0.1).download(WEEK, path)
+        assert time.monotonic() - started < 5
+
+    def test_an_attempt_that_ends_while_it_connects(
+        self, sandbox: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        connect = urllib3.connection.HTTPConnection._new_conn
+
+        def connect_late(connection: urllib3.connection.HTTPConnection) -> Any:
+            time.sleep(0.5)
+            return connect(connection)
+
+        monkeypatch.setattr(urllib3.connection.HTTPConnection, "_new_conn", connect_late)
+        sandbox.faults = [Fault.parse("stall")]
         started = time.monotonic()
         with pytest.raises(TransportError, match=r"^not whole after 0\.1 seconds \(attempt_timeo"):
             visitor(sandbox, attempt_timeout=0.1).download(WEEK, path)

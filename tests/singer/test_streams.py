@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from tap_mixpanel_parallel import forms
+from tap_mixpanel_parallel import mapped
 from tap_mixpanel_parallel.exceptions import TapError
 from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox
 from tests.support.harness import Body
@@ -18,7 +18,7 @@ from tests.support.projects import access_to
 
 AS_OF: Final = datetime(2025, 6, 1, tzinfo=UTC)
 PROJECT: Final = Project(events_per_day=40, poison=True)
-DAYS: Final = {"start_date": "2025-01-06", "end_date": "2025-01-08"}
+DAYS: Final = {"start_date": "2025-01-31", "end_date": "2025-02-02"}
 
 Messages = list[dict[str, Any]]
 
@@ -71,7 +71,7 @@ def deselecting(*names: str) -> dict[str, Any]:
 def run_through_the_sdk(**settings: Any) -> Messages:
     """Run the tap as if something changed its records."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(forms, "is_unchanged", lambda _: False)
+        patch.setattr(mapped, "is_unchanged", lambda _: False)
         return run(**settings)
 
 

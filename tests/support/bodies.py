@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import resource
 import threading
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
@@ -16,6 +18,7 @@ from tap_mixpanel_parallel.fetch.job import Download
 from tap_mixpanel_parallel.plan.windows import Window
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tap_mixpanel_parallel.convert.files import Format
@@ -45,6 +48,8 @@ GZIP: Final = gzip.compress(BODY, mtime=0)
 def download(folder: Path, body: bytes, *, compressed: bool = False) -> Download:
     """A body on disk."""
     path = folder / "window.body"
+    for suffix in (".lines", ".malformed"):  # of the conversion before
+        path.with_suffix(suffix).unlink(missing_ok=True)
     path.write_bytes(body)
     return Download(path, compressed, len(body), NOW)
 
@@ -87,3 +92,14 @@ def assert_nothing_is_left(folder: Path) -> None:
     """No file but the body is there, and no thread but the main one reads."""
     assert {path.name for path in folder.iterdir()} <= {"window.body"}
     assert [t.name for t in threading.enumerate() if t.name.startswith("decompress")] == []
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """No file of this process grows beyond this size, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

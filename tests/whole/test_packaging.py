@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-PACKAGE = "tap_mixpanel_parallel"
+PACKAGES = ("tap_mixpanel_parallel", "target_duckdb_batch")
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -45,11 +45,12 @@ def source_files(folder: Path) -> set[str]:
 def test_the_wheel_is_typed(wheel: ZipFile) -> None:
     (metadata,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
     assert "Typing :: Typed" in message_from_bytes(wheel.read(metadata)).get_all("Classifier", [])
-    assert f"{PACKAGE}/py.typed" in wheel.namelist()
+    assert {f"{package}/py.typed" for package in PACKAGES} <= set(wheel.namelist())
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(wheel: ZipFile) -> None:
-    assert {n for n in wheel.namelist() if ".dist-info/" not in n} == source_files(ROOT / PACKAGE)
+def test_the_wheel_holds_the_packages_and_nothing_else(wheel: ZipFile) -> None:
+    held = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert held == set().union(*(source_files(ROOT / package) for package in PACKAGES))
 
 
 def test_a_commit_is_checked_as_make_lint_checks() -> None:
