@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tap_mixpanel_parallel.convert.conversion import Conversion, ConversionOptions, Part
+from tap_mixpanel_parallel.convert.files import Messages
 from tap_mixpanel_parallel.exceptions import OutputError, SpoolError
 from tap_mixpanel_parallel.fetch.job import Download
 from tap_mixpanel_parallel.fetch.scheduler import Body
@@ -258,7 +259,8 @@ def download(path: Path, body: bytes) -> Download:
 
 def convert(body: Download) -> Part:
     options = ConversionOptions(ZoneInfo("UTC"), tolerate_malformed=True)
-    conversion = Conversion(DAY, body, options, lambda records: b"{}\n" * len(records))
+    form = Messages(lambda records: b"{}\n" * len(records))
+    conversion = Conversion(DAY, body, options, form)
     for _ in conversion:
         pass
     return conversion.part
