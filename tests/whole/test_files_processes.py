@@ -123,7 +123,7 @@ class TestProcesses:
             processes.convert(bad._window, bad._download, bad._options, rows_as_messages(tmp_path))
 
         assert caught.value.line_number == 2
-        assert "line 2 is no event" in str(caught.value)
+        assert "line 2 is not an event" in str(caught.value)
 
     @pytest.mark.parametrize(
         "error",

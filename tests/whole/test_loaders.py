@@ -254,9 +254,9 @@ def test_a_dollar_in_meltano_s_file(meltano_project: Path, line: str, asked: str
     manifest = meltano_project / "meltano.yml"
     original = manifest.read_text()
     place = "              start_date: P90D\n"
-    assert original.count(place) == 1
+    assert place in original
     try:
-        manifest.write_text(original.replace(place, f"{place}              {line}"))
+        manifest.write_text(original.replace(place, f"{place}              {line}", 1))
         done = run(
             *("meltano", "--environment=sandbox", "invoke", "tap-mixpanel-parallel"),
             cwd=meltano_project,
