@@ -82,3 +82,20 @@ def test_a_trial_names_the_clock() -> None:
         tap = CollectingTap(config=config, clock=pipeline.clock)
         with pytest.raises(RefusedError, match=CLOCK):
             tap.run_connection_test()
+
+
+def test_a_day_that_is_not_over_by_mixpanel_s_clock_is_not_loaded() -> None:
+    """Though nothing is refused: `end_date` leaves out what is today here."""
+    settings = {"start_date": "2025-01-15", "end_date": "2025-01-19", "lookback_days": 0}
+    with pipeline_ahead(**settings) as pipeline:
+        assert pipeline.run().result.success
+        assert pipeline.loaded == ["2025-01-15..2025-01-18"]
+
+
+def test_a_state_of_a_clock_that_was_ahead_is_put_right(caplog: pytest.LogCaptureFixture) -> None:
+    with pipeline_ahead(start_date="2025-01-15", lookback_days=0) as pipeline:
+        pipeline.run()
+        pipeline.bookmark["loaded"][0][1] = "2025-01-22"
+        run = pipeline.run()
+    assert any("it says that 2025-01-22 is loaded" in message for message in caplog.messages)
+    assert run.read == ["2025-01-20..2025-01-20"]
