@@ -150,7 +150,7 @@ class TestNeighbours:
         state, written = ExportState(), 0
         for number in range(4000):
             day = Window(*[date(2010, 1, 1) + timedelta(days=number)] * 2)
-            state = state.fail(failure(day, f"HTTP 500: request {number} failed"))
+            state = state.fail(failure(day, f"HTTP 500: request {number * 48271:x} failed"))
             written += len(json.dumps(to_bookmark(state)))
         assert written < 4000 * 500
 
