@@ -39,9 +39,9 @@ unit: .venv/test
 lowest: .venv-lowest/test
 	.venv-lowest/bin/python -m pytest --numprocesses 2 --dist loadfile --max-worker-restart 0 $(PYTEST)
 
-# Measures; QUICK=1 scales every time and amount down tenfold.
+# Measures; QUICK=1 scales every time and amount down tenfold, ONLY="files loader" chooses.
 bench: .venv/test
-	python -m benchmarks $(if $(QUICK),--quick)
+	python -m benchmarks $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
 # Hundreds of random runs with faults and kills, each checked to the last event.
 campaign: .venv/test

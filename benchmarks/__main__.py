@@ -11,9 +11,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
+from benchmarks.bench import Bench
 from benchmarks.figures import Figure, table
 from benchmarks.measure import RunError
-from benchmarks.scenarios import SCENARIOS, Bench
+from benchmarks.scenarios import SCENARIOS
 
 _PACKAGES: Final = (
     "tap-mixpanel-parallel",
@@ -23,6 +24,7 @@ _PACKAGES: Final = (
     "requests",
     "target-duckdb",
     "duckdb",
+    "pyarrow",
 )
 _QUICK: Final = """\
 **Quick form**: a tenth of the data, and every time and limit scaled down tenfold. The start of \
@@ -53,7 +55,7 @@ def main() -> int:
                 failed.append(name)
     text = f"{head}\n{table(figures)}"
     if failed:
-        text += f"\nNot measured, since a process failed: {', '.join(failed)}.\n"
+        text += f"\nNot measured, see above why: {', '.join(failed)}.\n"
     print(text)
     options.markdown.write_text(f"# Benchmarks\n\n{text}", encoding="utf-8")
     return 1 if failed else 0

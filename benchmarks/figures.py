@@ -43,8 +43,8 @@ class Figure:
         unit = f" {self.unit}" if self.unit else ""
         return (
             self.name,
-            f"at {'most' if self.at_most else 'least'} {self.limit:g}{unit}",
-            "not measured" if self.measured is None else f"{self.measured:.3g}{unit}",
+            f"at {'most' if self.at_most else 'least'} {_number(self.limit)}{unit}",
+            "not measured" if self.measured is None else f"{_number(self.measured)}{unit}",
             {True: "✓", False: "✗", None: "?"}[self.passed],
             self.detail,
         )
@@ -56,3 +56,8 @@ def table(figures: Iterable[Figure]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, tuple("-" * width for width in widths))
     return "".join(f"| {' | '.join(map(str.ljust, row, widths))} |\n" for row in rows)
+
+
+def _number(value: float) -> str:
+    """Three digits, or all those before the point."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"  # noqa: PLR2004
