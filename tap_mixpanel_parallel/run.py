@@ -189,6 +189,7 @@ class Run:
 
     def _convert(self, window: Window, body: Download) -> Part:
         """Turn a body into a part, while the part before it leaves."""
+        started = self._with.clock.monotonic()
         try:
             try:
                 part = self._work_through(window, body)
@@ -205,7 +206,7 @@ class Run:
             raise
         if self._with.store is not None:
             part = self._with.store(part)
-        self._with.notify(Converted(part, quarantine))
+        self._with.notify(Converted(part, quarantine, self._with.clock.monotonic() - started))
         return part
 
     def _work_through(self, window: Window, body: Download) -> Part:

@@ -7,11 +7,12 @@ split into lines, checked line by line, turned into records, and written.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import compress, count
 from typing import TYPE_CHECKING, Final
 
 from tap_mixpanel_parallel.convert.body import are_utf8, read_blocks
+from tap_mixpanel_parallel.convert.day_counts import DayCounts
 from tap_mixpanel_parallel.convert.duplicates import find_replaced
 from tap_mixpanel_parallel.convert.malformed import Malformed, Sieve
 from tap_mixpanel_parallel.convert.records import EventReader
@@ -24,7 +25,8 @@ from tap_mixpanel_parallel.exceptions import (
 from tap_mixpanel_parallel.fetch.spool import spooling
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+    from datetime import date
     from pathlib import Path
     from zoneinfo import ZoneInfo
 
@@ -65,6 +67,7 @@ class Part:
         strays: How many events of the body lie outside the window's days.
         files: The files of data, which its message announces; none if records are messages.
         stored: Its place among the windows whose files are stored; None if it has none.
+        by_day: How many events each day of the window has, if it has any.
     """
 
     window: Window
@@ -74,6 +77,7 @@ class Part:
     strays: int = 0
     files: tuple[Path, ...] = ()
     stored: str | None = None
+    by_day: Mapping[date, int] = field(default_factory=dict)
 
     def discard(self) -> None:
         """Remove its files."""
@@ -139,6 +143,7 @@ class Conversion:
             replaced = yield from find_replaced(self._read)
         ordinal = events = 0
         reader = EventReader(self._options.zone, self._window)
+        days = DayCounts()
         with (
             Sieve(self._malformed_path) as sieve,
             spooling(self._path),
@@ -151,6 +156,7 @@ class Conversion:
                     records = list(compress(block, kept))
                 ordinal += len(block)
                 events += len(records)
+                days.add(records)
                 writer.write(records)
                 yield
             if sieve.malformed and not events:
@@ -165,6 +171,7 @@ class Conversion:
             sieve.malformed,
             reader.strays.count,
             tuple(writer.files),
+            by_day=days.within(self._window, self._options.zone),
         )
 
     def _read(self) -> Iterator[list[EventRecord]]:

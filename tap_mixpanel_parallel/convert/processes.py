@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Final, Self
 
 from tap_mixpanel_parallel.exceptions import AttemptError, TapError, ThreadError
@@ -138,12 +138,7 @@ class Processes:
             self._free.put(process)
             download.path.unlink(missing_ok=True)
         return Prepared(
-            download.path,
-            download.compressed,
-            download.size,
-            download.received_at,
-            download.answered_at,
-            part=part,
+            **{each.name: getattr(download, each.name) for each in fields(Download)}, part=part
         )
 
     def __enter__(self) -> Self:

@@ -110,10 +110,19 @@ def _request(job: Job, connection: OwnConnection) -> Download:
         check_age(response, time.monotonic() - started)
         compressed = is_gzip(response)
         answered_at = date_of(response)
-        size = _save(response, job.path, query.most_bytes)
+        size, began = _save(response, job.path, query.most_bytes)
     if compressed and size == 0:
         raise IncompleteExportError("the answer is cut: gzip without a byte")
-    return Download(job.path, compressed, size, datetime.now(UTC), answered_at)
+    ended = time.monotonic()
+    return Download(
+        job.path,
+        compressed,
+        size,
+        datetime.now(UTC),
+        answered_at,
+        first_byte_seconds=began - started,
+        seconds=ended - started,
+    )
 
 
 def _parameters(job: Job) -> dict[str, str]:
@@ -167,17 +176,21 @@ def _hint(error: Exception) -> str:
     return _FILES_HINT if os.strerror(errno.EMFILE) in str(error) else ""
 
 
-def _save(response: requests.Response, path: Path, most_bytes: int) -> int:
+def _save(response: requests.Response, path: Path, most_bytes: int) -> tuple[int, float]:
     """Write the body as it comes, compressed or not.
+
+    Returns:
+        How many bytes it has, and when the first of them came.
 
     Raises:
         SpoolError: If the file can't be written.
         OversizeError: If there is more of it than of any window.
     """
-    size = 0
+    size, began = 0, 0.0
     # urllib3 makes errors of its own of the socket's, so an OSError is the file's.
     with create(path) as file, spooling(path):
         for chunk in response.raw.stream(_CHUNK, decode_content=False):
+            began = began or time.monotonic()
             write_all(file, chunk)
             size += len(chunk)
             if size > most_bytes:
@@ -185,7 +198,7 @@ def _save(response: requests.Response, path: Path, most_bytes: int) -> int:
                     f"the answer is larger than {most_bytes / 1_000_000:,.0f} MB (max_window_mb); "
                     "if it is a real export, lower window_days or raise max_window_mb"
                 )
-    return size
+    return size, began or time.monotonic()
 
 
 def _alone(path: Path, error: SpoolError) -> AttemptError:

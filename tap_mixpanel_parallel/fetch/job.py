@@ -65,6 +65,8 @@ class Download:
         size: Its length in bytes.
         received_at: When its last byte came.
         answered_at: When Mixpanel answered, by its own clock; None if it did not say.
+        first_byte_seconds: Until its first byte came, from the request's start.
+        seconds: Until its last byte came, from the same start.
     """
 
     path: Path
@@ -72,3 +74,5 @@ class Download:
     size: int
     received_at: datetime
     answered_at: datetime | None = None
+    first_byte_seconds: float = 0.0
+    seconds: float = 0.0

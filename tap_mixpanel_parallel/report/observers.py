@@ -24,10 +24,12 @@ class Converted:
     Attributes:
         part: The part.
         quarantine: The file that keeps its malformed lines; None if it has none.
+        seconds: How long the run's own process took; the body waited until then.
     """
 
     part: Part
     quarantine: Path | None
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,7 @@ class TestBody:
         assert path.read_bytes() == body
         assert (download.path, download.compressed, download.size) == (path, compressed, len(body))
         assert before <= download.received_at <= datetime.now(UTC)
+        assert 0 < download.first_byte_seconds < download.seconds
 
     def test_chunks_need_no_length(self, requests_mock: Mocker, path: Path) -> None:
         headers = {"Content-Encoding": "gzip", "Transfer-Encoding": "Chunked"}
