@@ -20,7 +20,7 @@ from tap_mixpanel_parallel.exceptions import (
     TapError,
     TerminatedError,
 )
-from tap_mixpanel_parallel.settings.forms import parse_json
+from tap_mixpanel_parallel.settings.values import parse_json
 from tap_mixpanel_parallel.wording import printable, shown
 
 if TYPE_CHECKING:

@@ -45,7 +45,6 @@ class SettingsError(TapError):
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
-        """Keep every problem."""
         super().__init__("; ".join(problems))
         self.problems = tuple(problems)
 
@@ -76,7 +75,6 @@ class SpoolError(AttemptError):
     """
 
     def __init__(self, message: str, *, is_full: bool = False) -> None:
-        """Say what can't be kept, and why."""
         super().__init__(message)
         self.is_full = is_full
 
@@ -89,7 +87,6 @@ class RateLimitError(AttemptError):
     """
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
-        """Keep the wait that Mixpanel asks for, in seconds."""
         super().__init__(message)
         self.retry_after = retry_after
 
@@ -140,7 +137,6 @@ class UnknownError(TapError):
     """Something went wrong that this tap does not know."""
 
     def __init__(self, where: str, error: BaseException) -> None:
-        """Say where, and what Python says."""
         said = " ".join(str(error).split())
         super().__init__(
             f"{where}: an error that this tap does not know ends the run; please report it: "
@@ -152,7 +148,6 @@ class ThreadError(TapError):
     """The machine lets no further thread start."""
 
     def __init__(self, error: RuntimeError) -> None:
-        """Say what Python says, and what to do."""
         super().__init__(
             f"{error}; lower workers, or raise the limit of processes "
             "(ulimit -u; in a container, its limit of pids)"
@@ -167,7 +162,6 @@ class ExportFailedError(TapError):
     """
 
     def __init__(self, message: str, result: ParallelFetchResult) -> None:
-        """Keep the run's outcome."""
         super().__init__(message)
         self.result = result
 
@@ -188,6 +182,5 @@ class TerminatedError(TapError):
     """
 
     def __init__(self, signum: int) -> None:
-        """Keep the signal's number."""
         super().__init__(f"stopped by signal {signum}")
         self.signum = signum

@@ -76,15 +76,6 @@ def as_files(
 ) -> Iterator[Way]:
     """Events leave as files, with BATCH messages.
 
-    Args:
-        stream: The stream.
-        writer: Makes lines of messages.
-        settings: The checked settings.
-        config: What the files are, and where they go.
-        stored: The last window that is loaded from files.
-        folder: The run's folder for windows.
-        now: When the run begins.
-
     Raises:
         TapError: If files can't be stored.
     """

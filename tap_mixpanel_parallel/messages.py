@@ -106,13 +106,7 @@ class StreamSink:
     """Passes one stream's lines and states on to standard output."""
 
     def __init__(self, writer: MessageWriter, state: TapState, stream: str) -> None:
-        """Write a stream's messages.
-
-        Args:
-            writer: Standard output.
-            state: The tap's Singer state, which it keeps up to date.
-            stream: The stream's name.
-        """
+        """Write a stream's messages, and keep the tap's Singer state up to date."""
         self._writer = writer
         self._state = state
         self._stream = stream

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +15,6 @@ from singer_sdk.metrics import Metric, Point, Status, Tag
 from tap_mixpanel_parallel.catalog import select
 from tap_mixpanel_parallel.convert.columns import KEYWORDS, json_schema
 from tap_mixpanel_parallel.exceptions import ExportFailedError, TapError, TerminatedError
-from tap_mixpanel_parallel.fetch.job import Query
 from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
 from tap_mixpanel_parallel.fetch.redaction import Redactor
 from tap_mixpanel_parallel.fetch.spool import Spool
@@ -28,10 +27,8 @@ from tap_mixpanel_parallel.report.log import LogLines
 from tap_mixpanel_parallel.report.observers import notify_each
 from tap_mixpanel_parallel.report.progress import Progress
 from tap_mixpanel_parallel.run import Run, Surroundings
-from tap_mixpanel_parallel.settings.credentials import Credentials
-from tap_mixpanel_parallel.settings.network import stays_here
 from tap_mixpanel_parallel.settings.reader import ConfigReader
-from tap_mixpanel_parallel.settings.schema import API_URLS, SANDBOX
+from tap_mixpanel_parallel.source import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -40,6 +37,7 @@ if TYPE_CHECKING:
 
     from singer_sdk.singerlib import Catalog, RecordMessage, SchemaMessage
 
+    from tap_mixpanel_parallel.fetch.job import Query
     from tap_mixpanel_parallel.forms import Way
     from tap_mixpanel_parallel.plan.state import ExportState
     from tap_mixpanel_parallel.report.results import BatchProgress, ParallelFetchResult
@@ -50,11 +48,7 @@ STREAM: Final = "events"
 
 
 def properties_schema(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON schema of `properties`.
-
-    Args:
-        config: The tap's configuration.
-    """
+    """The JSON schema of `properties`."""
     if ConfigReader(config).choice("properties_format") == "object":
         return {"type": ["object", "null"], "description": "Every property, as Mixpanel exports it"}
     if config.get("flattening_enabled"):  # it would make an object of what follows
@@ -78,7 +72,6 @@ class EventsStream(Stream):
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE
 
     def __init__(self, tap: TapMixpanelParallel) -> None:
-        """Make the stream of a tap."""
         super().__init__(tap, schema=json_schema(properties_schema(tap.config)), name=STREAM)
         self.primary_keys = ["event_id"]
         self.replication_key = "time"
@@ -129,9 +122,7 @@ class EventsStream(Stream):
             self.sink.write_state(state)
         self.is_running = True
         try:
-            with ExitStack() as stack:
-                query = _query(settings, stack)
-                spool = stack.enter_context(Spool(settings.spool_dir))
+            with open_source(settings) as query, Spool(settings.spool_dir) as spool:
                 if self.ABORT_AT_RECORD_COUNT is None:
                     self.result = self._load(settings, state, query, spool.path)
                 else:
@@ -233,16 +224,7 @@ class EventsStream(Stream):
         *,
         quiet: bool,
     ) -> tuple[Progress, LogLines, Run]:
-        """A run, and the observers that others ask.
-
-        Args:
-            settings: The checked settings.
-            state: What is loaded.
-            windows: The plan.
-            folder: Where windows wait.
-            way: How events leave.
-            quiet: Whether a display shows what is under way, so that no line need.
-        """
+        """A run, and the observers that others ask."""
         clock, redact = self._mixpanel.clock, Redactor(settings.credentials).reason
         limit = RateLimit(
             per_second=settings.requests_per_second,
@@ -279,31 +261,6 @@ class EventsStream(Stream):
             Tag.STATUS: Status.SUCCEEDED if result.success else Status.FAILED,
         }
         self._log_metric(Point("counter", Metric.RECORD_COUNT, result.events, tags))
-
-
-def _query(settings: Settings, stack: ExitStack) -> Query:
-    """What is asked of each window; for the sandbox, after starting it."""
-    credentials = settings.credentials
-    url = settings.api_url or API_URLS.get(settings.region)
-    if settings.region == SANDBOX and (url is None or credentials is None):
-        from tap_mixpanel_parallel.sandbox import Project, Sandbox  # noqa: PLC0415 - rarely needed
-
-        sandbox = Sandbox(Project(timezone=settings.project_timezone.key))
-        account = sandbox.credentials
-        credentials = Credentials(account.username, account.secret, account.project_id)
-        url = url or stack.enter_context(sandbox).url
-    if url is None or credentials is None:
-        raise ValueError("only the sandbox runs without a URL and credentials")
-    return Query(
-        url,
-        credentials,
-        events=settings.events,
-        where=settings.where,
-        timeout=settings.request_timeout,
-        attempt_timeout=settings.attempt_timeout,
-        most_bytes=settings.max_window_mb * 1_000_000,
-        trust_env=not stays_here(url),
-    )
 
 
 def _judge(settings: Settings, result: ParallelFetchResult) -> None:

@@ -213,16 +213,7 @@ class TapMixpanelParallel(Tap):
         catalog: str | None = None,
         **options: Any,
     ) -> None:
-        """Run the command line.
-
-        Args:
-            about: Print what the tap is, and its settings.
-            about_format: `json` or `markdown`; text by default.
-            config: The configuration, from files and the environment.
-            state: Path of a state file.
-            catalog: Path of a catalog file.
-            options: This tap's own options (see `cli.add_options`).
-        """
+        """Run the command line."""
         super(Tap, cls).invoke(about=about, about_format=about_format)
         config = config or _ConfigInput()
         as_json = about_format == "json"

@@ -93,14 +93,7 @@ class Conversion:
     def __init__(
         self, window: Window, download: Download, options: ConversionOptions, form: Format
     ) -> None:
-        """Prepare; nothing is read before the first step.
-
-        Args:
-            window: The days that were asked for.
-            download: Their body.
-            options: What all windows have in common.
-            form: What the records become.
-        """
+        """Prepare; nothing is read before the first step."""
         self._window = window
         self._download = download
         self._options = options

@@ -46,7 +46,6 @@ class Sieve:
         self._count = self._sum = 0
 
     def __enter__(self) -> Self:
-        """Begin."""
         return self
 
     def __exit__(self, *_: object) -> None:

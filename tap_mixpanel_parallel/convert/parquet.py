@@ -51,7 +51,6 @@ class ParquetFile:
     """A Parquet file that is being written."""
 
     def __init__(self, selected: Collection[str], file: BinaryIO) -> None:
-        """Write the selected columns to a file."""
         self._columns = [
             (place, column) for place, column in enumerate(COLUMNS) if column.name in selected
         ]

@@ -68,9 +68,6 @@ class Strays:
     def check(self, events: int) -> None:
         """Refuse the body of another window; a few odd events are no reason to.
 
-        Args:
-            events: How many events the body holds.
-
         Raises:
             IncompleteExportError: If time zones can't be the reason that none lies on the
                 window's days, or if too many lie far from them.

@@ -37,7 +37,6 @@ class UtcText:
     """
 
     def __init__(self) -> None:
-        """Remember nothing yet."""
         self._minutes: dict[int, str] = {}
 
     def write(self, time_ms: int) -> str:

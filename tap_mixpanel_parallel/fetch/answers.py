@@ -78,10 +78,6 @@ def date_of(response: requests.Response) -> datetime | None:
 def check_age(response: requests.Response, elapsed: float) -> None:
     """Refuse an answer that is older than its request, so a cache's (RFC 9111, 5.1).
 
-    Args:
-        response: The answer.
-        elapsed: Seconds since the request.
-
     Raises:
         IncompleteExportError: If it is older.
     """

@@ -125,10 +125,6 @@ def read_state(content: object, stream: str) -> ExportState:
 def check_fits(state: ExportState, *, selection: Mapping[str, Any]) -> None:
     """Refuse a state whose loaded days do not hold what this run would load.
 
-    Args:
-        state: The saved state.
-        selection: This run's settings that decide which events a day has.
-
     Raises:
         StateError: If the days were loaded with other settings.
     """

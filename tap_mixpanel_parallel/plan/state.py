@@ -122,12 +122,7 @@ class ExportState:
         )
 
     def to_reread(self, *, today: date, lookback_days: int) -> tuple[Window, ...]:
-        """The loaded days that a run reads again, because they are not settled.
-
-        Args:
-            today: The project's current day.
-            lookback_days: For how many days after its end a day can get late events.
-        """
+        """The loaded days that a run reads again, because they are not settled."""
         earlier = (part for reading in self.unsettled for part in reading.unsettled(lookback_days))
         # The last days are not settled whatever the state says: `lookback_days` may have grown.
         return intersect(self.loaded, [*earlier, *_back_from(today, lookback_days)])
@@ -135,14 +130,7 @@ class ExportState:
     def remaining(
         self, wanted: Window, *, today: date, lookback_days: int, replay: Window | None = None
     ) -> tuple[Window, ...]:
-        """The days that a run has to read.
-
-        Args:
-            wanted: The days that are to be loaded.
-            today: The project's current day.
-            lookback_days: For how many days after its end a day can get late events.
-            replay: Days to read again.
-        """
+        """The days that a run has to read."""
         return merge(
             [
                 *subtract([wanted], self.loaded),

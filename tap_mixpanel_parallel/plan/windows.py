@@ -133,12 +133,7 @@ def divide(window: Window, parts: int) -> list[Window]:
 
 
 def cut(windows: Iterable[Window], longest: int) -> list[Window]:
-    """Cut days into plain windows of `longest` days; a range's last one is the rest.
-
-    Args:
-        windows: The days to cut.
-        longest: The longest window, in days.
-    """
+    """Cut days into plain windows of `longest` days; a range's last one is the rest."""
     return [
         Window(first, min(first + timedelta(days=longest - 1), window.last))
         for window in merge(windows)
@@ -153,11 +148,6 @@ def cut_balanced(windows: Iterable[Window], longest: int, workers: int) -> list[
     and never more than the days, so no round is left half empty. Of several ranges, the
     one whose windows are longest is cut further first, so lengths stay as equal as gaps
     allow.
-
-    Args:
-        windows: The days to cut.
-        longest: The longest window, in days.
-        workers: How many windows are fetched at once.
     """
     ranges = merge(windows)
     days = count_days(ranges)

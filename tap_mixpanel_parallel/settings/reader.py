@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo, available_timezones
 
-from tap_mixpanel_parallel.settings.forms import value_of
 from tap_mixpanel_parallel.settings.network import connection_problems, is_url, sends_in_clear
 from tap_mixpanel_parallel.settings.schema import CONFIG_SCHEMA
+from tap_mixpanel_parallel.settings.values import value_of
 from tap_mixpanel_parallel.wording import shown
 
 if TYPE_CHECKING:

@@ -118,11 +118,7 @@ class Settings:
         return hashlib.sha256(json.dumps(selection).encode()).hexdigest()[:8]
 
     def plan(self, state: ExportState) -> Plan:
-        """What a run with these settings fetches.
-
-        Args:
-            state: What is loaded.
-        """
+        """What a run with these settings fetches."""
         return make_plan(
             state,
             state.resume(self.wanted) if self.is_period else self.wanted,
@@ -138,10 +134,6 @@ class Settings:
         cls, config: Mapping[str, Any], *, today: Callable[[ZoneInfo], date]
     ) -> Settings:
         """Validate a configuration.
-
-        Args:
-            config: The Singer configuration; what it lacks takes the default.
-            today: The current day in a time zone.
 
         Raises:
             SettingsError: If a setting is not valid; it names every problem.

@@ -35,7 +35,6 @@ class LineWriter:
     """
 
     def __init__(self, fd: int) -> None:
-        """Write to this file descriptor."""
         self.stop_signal: int | None = None
         if os.isatty(fd):
             fd = _unblocked(fd)

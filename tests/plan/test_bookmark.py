@@ -215,7 +215,7 @@ class TestRead:
     STATE: ClassVar[dict[str, Any]] = {"bookmarks": {"events": BOOKMARK}}
 
     @pytest.mark.parametrize("content", [STATE, {"singer_state": STATE}])
-    def test_forms(self, content: object) -> None:
+    def test_values(self, content: object) -> None:
         assert read_state(content, "events").loaded == (window("01-01..01-09"),)
 
     @pytest.mark.parametrize(

@@ -20,9 +20,9 @@ from tap_mixpanel_parallel import TapMixpanelParallel
 from tap_mixpanel_parallel.exceptions import SettingsError
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.settings.batch import BatchConfig
-from tap_mixpanel_parallel.settings.forms import parse_json, value_of
 from tap_mixpanel_parallel.settings.schema import CONFIG_SCHEMA
 from tap_mixpanel_parallel.settings.settings import Settings
+from tap_mixpanel_parallel.settings.values import parse_json, value_of
 from tests.support.commands import run
 
 if TYPE_CHECKING:
