@@ -1,4 +1,4 @@
-"""The forms of one value, as JSON, YAML, Meltano and the environment give it. Pure."""
+"""One value, in the forms in which JSON, YAML, Meltano and the environment give it. Pure."""
 
 from __future__ import annotations
 
