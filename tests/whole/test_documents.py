@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections import Counter
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -86,3 +87,20 @@ def test_every_recipe_is_run() -> None:
         for name in re.findall(r'\brecipe(?:\("|: )(.*?)(?:"\)| -->)', path.read_text())
     }
     assert set(named) <= used
+
+
+def test_the_architecture_names_every_module_folder_and_dependency() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    tap = ROOT / "tap_mixpanel_parallel"
+    folders = {f"{path.parent.name}/" for path in tap.glob("*/__init__.py")}
+    modules = {path.name for path in tap.glob("*.py")} - {"__init__.py"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    # The other extras are for tests, and for what the tap is used with.
+    extras = set(project["optional-dependencies"]) - {"test", "lint", "meltano", "duckdb"}
+    required = [
+        *project["dependencies"],
+        *(each for extra in extras for each in project["optional-dependencies"][extra]),
+    ]
+    packages = {re.split(r"[^\w-]", each)[0] for each in required}
+    rows = " ".join(row for row in page.splitlines() if row.startswith("|"))
+    assert {name for name in folders | modules | packages if f"`{name}`" not in rows} == set()
