@@ -24,7 +24,7 @@ from tap_mixpanel_parallel.settings.values import parse_json
 from tap_mixpanel_parallel.wording import printable, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, MutableMapping
+    from collections.abc import Iterator, MutableMapping, Sequence
 
 _PLAIN_MARKS: Final = str.maketrans("█▒✗·", "#+x.")
 """For a standard output whose encoding lacks them."""
@@ -177,17 +177,18 @@ def one_clear_message(logger: logging.Logger) -> Iterator[None]:
         yield
     except TerminatedError as error:
         name = signal.Signals(error.signum).name
-        logger.warning("stopped by %s; the next run continues after what is emitted", name)
+        text = f"stopped by {name}; the next run continues after what is emitted"
+        logger.warning("%s", _with_page(text, error.read_on))
         sys.exit(exit_code(error.signum))
     except ReaderGoneError as error:
-        logger.info("stopped: %s", error)
+        logger.info("%s", _with_page(f"stopped: {error}", error.read_on))
         sys.exit(1)
     except SettingsError as error:
         _fail(logger, error.problems)
     except TapError as error:
-        _fail(logger, [str(error)])
+        _fail(logger, [str(error)], error.read_on)
     except ConfigValidationError as error:
-        _fail(logger, error.errors)
+        _fail(logger, error.errors or [str(error)])
     except (MapExpressionError, StreamMapConfigError) as error:
         _fail(logger, [f"stream_maps: {error}"])
     except RecursionError:
@@ -199,7 +200,14 @@ def exit_code(signum: int) -> int:
     return 128 + signum
 
 
-def _fail(logger: logging.Logger, problems: Iterable[str]) -> NoReturn:
-    for problem in problems:
+def _fail(
+    logger: logging.Logger, problems: Sequence[str], read_on: str = SettingsError.read_on
+) -> NoReturn:
+    for problem in (*problems[:-1], _with_page(problems[-1], read_on)):
         logger.error("%s", printable(problem))
     sys.exit(1)
+
+
+def _with_page(text: str, read_on: str) -> str:
+    """A message, and where to read on."""
+    return f"{text} (see {read_on})"

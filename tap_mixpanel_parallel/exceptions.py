@@ -20,7 +20,13 @@ _QUOTED: Final = 200
 
 
 class TapError(Exception):
-    """Base of all errors of this tap."""
+    """Base of all errors of this tap.
+
+    Attributes:
+        read_on: The part of the documents that says more.
+    """
+
+    read_on = "docs/failures.md#settings-and-files"
 
     def __init__(self, message: str) -> None:
         """Keep what a person reads; what is quoted in it from outside is escaped."""
@@ -44,6 +50,8 @@ class SettingsError(TapError):
         problems: What is wrong with each, in words that name the setting.
     """
 
+    read_on = "docs/failures.md#settings-and-files"
+
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("; ".join(problems))
         self.problems = tuple(problems)
@@ -52,9 +60,19 @@ class SettingsError(TapError):
 class StateError(TapError):
     """The state has another shape, is not valid, or belongs to other settings."""
 
+    read_on = "docs/failures.md#state-of-another-kind"
+
 
 class RefusedError(TapError):
     """Mixpanel refuses the request, and would refuse every other one too."""
+
+    read_on = "docs/failures.md#refused"
+
+
+class ClockError(RefusedError):
+    """Mixpanel's clock and this machine's are on different days."""
+
+    read_on = "docs/failures.md#clock"
 
 
 class AttemptError(TapError):
@@ -63,6 +81,14 @@ class AttemptError(TapError):
 
 class TransportError(AttemptError):
     """No answer, a server error, or a connection that broke on the way."""
+
+    read_on = "docs/failures.md#connection"
+
+
+class OverdueError(TransportError):
+    """The answer had not come whole when its time was up."""
+
+    read_on = "docs/failures.md#size-and-time"
 
 
 class SpoolError(AttemptError):
@@ -73,6 +99,8 @@ class SpoolError(AttemptError):
     Attributes:
         is_full: Whether the disk is full.
     """
+
+    read_on = "docs/failures.md#disk-space"
 
     def __init__(self, message: str, *, is_full: bool = False) -> None:
         super().__init__(message)
@@ -86,6 +114,8 @@ class RateLimitError(AttemptError):
         retry_after: Seconds to wait as Mixpanel says, or None if it does not say.
     """
 
+    read_on = "docs/failures.md#rate-limit"
+
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
@@ -98,13 +128,25 @@ class LastAttemptError(AttemptError):
 class OversizeError(LastAttemptError):
     """The answer is larger than any window, or than the disk."""
 
+    read_on = "docs/failures.md#size-and-time"
+
 
 class LaterThanTodayError(LastAttemptError):
     """Mixpanel says that the window ends after today: clocks or time zones differ."""
 
+    read_on = "docs/failures.md#clock"
+
 
 class IncompleteExportError(AttemptError):
     """The answer ended before the export did: cut, damaged, or aborted by Mixpanel."""
+
+    read_on = "docs/failures.md#incomplete-export"
+
+
+class AnotherBodyError(IncompleteExportError):
+    """The answer is what was meant for another request."""
+
+    read_on = "docs/failures.md#another-windows-body"
 
 
 class MalformedLineError(IncompleteExportError):
@@ -113,6 +155,8 @@ class MalformedLineError(IncompleteExportError):
     Attributes:
         line_number: The line's number in the window's export, from 1.
     """
+
+    read_on = "docs/failures.md#malformed-lines"
 
     def __init__(self, line_number: int, line: bytes, reason: str) -> None:
         """Say which line it is, and quote its beginning."""
@@ -136,6 +180,8 @@ def quote_line(line: bytes) -> str:
 class UnknownError(TapError):
     """Something went wrong that this tap does not know."""
 
+    read_on = "docs/failures.md#unknown-errors"
+
     def __init__(self, where: str, error: BaseException) -> None:
         said = " ".join(str(error).split())
         super().__init__(
@@ -146,6 +192,8 @@ class UnknownError(TapError):
 
 class ThreadError(TapError):
     """The machine lets no further thread start."""
+
+    read_on = "docs/failures.md#machine-limits"
 
     def __init__(self, error: RuntimeError) -> None:
         super().__init__(
@@ -161,6 +209,8 @@ class ExportFailedError(TapError):
         result: What was loaded and what failed.
     """
 
+    read_on = "docs/failures.md#failed-windows"
+
     def __init__(self, message: str, result: ParallelFetchResult) -> None:
         super().__init__(message)
         self.result = result
@@ -169,9 +219,13 @@ class ExportFailedError(TapError):
 class OutputError(TapError):
     """Messages can't be passed on: from the disk, or to where standard output goes."""
 
+    read_on = "docs/failures.md#output"
+
 
 class ReaderGoneError(TapError):
     """Whoever read the messages has closed the pipe."""
+
+    read_on = "docs/failures.md#output"
 
 
 class TerminatedError(TapError):
@@ -180,6 +234,8 @@ class TerminatedError(TapError):
     Attributes:
         signum: The signal's number.
     """
+
+    read_on = "docs/failures.md#stopped"
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by signal {signum}")

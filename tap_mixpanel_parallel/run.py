@@ -12,10 +12,10 @@ from tap_mixpanel_parallel.convert.conversion import Conversion, ConversionOptio
 from tap_mixpanel_parallel.convert.processes import Prepared
 from tap_mixpanel_parallel.exceptions import (
     AttemptError,
+    ClockError,
     LaterThanTodayError,
     OutputError,
     ReaderGoneError,
-    RefusedError,
     SpoolError,
     TapError,
     TerminatedError,
@@ -249,7 +249,7 @@ class Run:
         """Read a window without today, which has not begun by Mixpanel's clock.
 
         Raises:
-            RefusedError: If the clocks are further apart than that.
+            ClockError: If the clocks are further apart than that.
         """
         today, window = self._settings.today, body.window
         now = f"{self._with.clock.now():%Y-%m-%dT%H:%M:%SZ}"
@@ -259,7 +259,7 @@ class Run:
             f"so {self._with.clock.today(zone)} in {zone.key}"
         )
         if window.last != today:
-            raise RefusedError(reason)
+            raise ClockError(reason)
         # The day before is Mixpanel's today: it goes on, so it is not loaded.
         self._today = today - timedelta(days=1)
         self.state = self.state.forget(Window(self._today, today))

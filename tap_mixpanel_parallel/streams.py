@@ -201,7 +201,9 @@ class EventsStream(Stream):
         progress, _, run = self._make_run(settings, state, [day], folder, way, quiet=True)
         run.run([day], replace(query, event_limit=self.ABORT_AT_RECORD_COUNT))
         for failed in progress.result.failed:
-            raise TapError(failed.error or "")
+            error = TapError(failed.error or "")
+            error.read_on = failed.read_on or error.read_on
+            raise error
         self.logger.info("the settings and the credentials work")
 
     def _way(

@@ -34,6 +34,8 @@ _PROGRAM: Final = (
 class ProcessDiedError(AttemptError):
     """The process that converted a window has died."""
 
+    read_on = "docs/failures.md#machine-limits"
+
     def __init__(self, code: int) -> None:
         how = f"by signal {-code}" if code < 0 else f"with code {code}"
         super().__init__(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import requests
 
 from tap_mixpanel_parallel.exceptions import (
+    AnotherBodyError,
     IncompleteExportError,
     LaterThanTodayError,
     RateLimitError,
@@ -79,11 +80,11 @@ def check_age(response: requests.Response, elapsed: float) -> None:
     """Refuse an answer that is older than its request, so a cache's (RFC 9111, 5.1).
 
     Raises:
-        IncompleteExportError: If it is older.
+        AnotherBodyError: If it is older.
     """
     age = response.headers.get("Age", "").strip()
     if age.isascii() and age.isdigit() and len(age) < _MOST_DIGITS and int(age) > elapsed + 1:
-        raise IncompleteExportError(
+        raise AnotherBodyError(
             f"a cache on the way answers, with what Mixpanel said {int(age):,} seconds ago"
         )
 

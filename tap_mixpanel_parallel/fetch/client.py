@@ -19,6 +19,7 @@ import urllib3
 from tap_mixpanel_parallel.exceptions import (
     AttemptError,
     IncompleteExportError,
+    OverdueError,
     OversizeError,
     SpoolError,
     TapError,
@@ -163,10 +164,8 @@ def _explain(error: Exception, job: Job) -> TapError:
     return TransportError(text)
 
 
-def _overdue(job: Job) -> TransportError:
-    return TransportError(
-        f"not whole after {job.query.attempt_timeout:g} seconds (attempt_timeout)"
-    )
+def _overdue(job: Job) -> OverdueError:
+    return OverdueError(f"not whole after {job.query.attempt_timeout:g} seconds (attempt_timeout)")
 
 
 def _hint(error: Exception) -> str:

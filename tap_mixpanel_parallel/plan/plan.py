@@ -141,7 +141,17 @@ def make_plan(
     cutting: Cutting,
     requests_per_hour: int,
 ) -> Plan:
-    """Plan a run."""
+    """Plan a run.
+
+    Args:
+        state: What is loaded.
+        wanted: The days that are to be loaded.
+        today: The project's current day.
+        lookback_days: For how many days after its end a day can get late events.
+        replay: Days to read again, wanted or not.
+        cutting: How the days are cut into windows.
+        requests_per_hour: How many requests may start in an hour.
+    """
     days = state.remaining(wanted, today=today, lookback_days=lookback_days, replay=replay)
     windows = cutting.cut(days)
     failed = [failure.window for failure in state.failed]

@@ -168,9 +168,12 @@ class LogLines:
                 for b in result.failed
             ]
             table = "\n".join(f"  {a:<12}{b:<12}{c:>8}  {d}" for a, b, c, d in rows)
+            pages = ", ".join(sorted({batch.read_on for batch in result.failed if batch.read_on}))
             self._logger.error(
-                "%d of %d windows failed; the next run with this state reads them again:\n%s",
+                "%d of %d windows failed; the next run with this state reads them again:\n%s\n"
+                "see %s",
                 len(result.failed),
                 total,
                 table,
+                pages,
             )

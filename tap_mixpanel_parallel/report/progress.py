@@ -156,6 +156,7 @@ class Progress:
             attempts=body.attempts,
             error=error,
             quarantined=quarantined,
+            read_on=body.error.read_on if body.error else None,
         )
         self.batches.append(result)
         self._on_batch_complete(

@@ -26,6 +26,7 @@ class BatchResult:
         attempts: How often it was requested.
         error: Why it failed; None if it is loaded.
         quarantined: Lines that went to the quarantine file.
+        read_on: The part of the documents about such an error; None if it is loaded.
     """
 
     window: Window
@@ -35,6 +36,7 @@ class BatchResult:
     attempts: int
     error: str | None = None
     quarantined: int = 0
+    read_on: str | None = None
 
     @property
     def success(self) -> bool:

@@ -38,7 +38,7 @@ _STORED: Final = r"(?P<stored>\d{8}T\d{12}Z-\d{6})-[0-9_-]+\.\d{4}\.[a-z.]+"
 
 
 class Storage:
-    """Stores the files of windows. Context manager: leaving removes what is not stored."""
+    """Stores the files of windows. Context manager: entering removes what was left behind."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Storage:
         stored: str | None,
         announce: Callable[[Sequence[str]], bytes],
     ) -> None:
-        """Prepare; `begin` touches the root.
+        """Prepare; entering touches the root.
 
         Args:
             config: What the files are, and where they go.
@@ -120,9 +120,11 @@ class Storage:
         return replace(part, stored=stored)
 
     def __enter__(self) -> Self:
+        """Nothing more."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Remove what is not stored."""
         self._stack.close()
 
 
@@ -143,6 +145,7 @@ class LocalRoot:
     made_by: Final = ROOT_SETTING
 
     def __init__(self, path: Path) -> None:
+        """Use this folder."""
         self._path = path
 
     def make(self) -> None:
@@ -184,6 +187,7 @@ class RemoteRoot:
     made_by: Final = "spool_dir"
 
     def __init__(self, root: str, params: Any) -> None:
+        """Use this folder."""
         self._root = root.rstrip("/")
         self._params = dict(params)
 

@@ -20,6 +20,7 @@ from tap_mixpanel_parallel.convert.conversion import Conversion, ConversionOptio
 from tap_mixpanel_parallel.convert.files import Messages
 from tap_mixpanel_parallel.convert.record_lines import row_encoder
 from tap_mixpanel_parallel.exceptions import (
+    AnotherBodyError,
     AttemptError,
     IncompleteExportError,
     OversizeError,
@@ -164,7 +165,7 @@ class TestBody:
     ) -> None:
         answer(requests_mock, b"{}\n", Age=age)
         found = error(path)
-        assert type(found) is IncompleteExportError
+        assert type(found) is AnotherBodyError
         assert str(found).startswith("a cache on the way answers, with what Mixpanel said ")
 
     @pytest.mark.parametrize("age", ["", "0", "1", "-5", "soon", "9" * 5000])

@@ -188,4 +188,4 @@ def test_the_lines_of_a_run(tmp_path: Path) -> None:
             log(event)
     log.sum_up()
     assert commands(written.getvalue().replace("\n", "")) == []
-    assert len(written.getvalue().splitlines()) == 3 * 3 + 2 + 3
+    assert len(written.getvalue().splitlines()) == 3 * 3 + 2 + 3 + 1

@@ -178,6 +178,7 @@ def test_the_summary(run: Logging, tmp_path: Path, caplog: pytest.LogCaptureFixt
             "2 of 3 windows failed; the next run with this state reads them again:\n"
             "  from_date   to_date     attempts  reason\n"
             "  2025-01-01  2025-01-01         4  HTTP 500\n"
-            "  2025-01-03  2025-01-03         4  HTTP 500",
+            "  2025-01-03  2025-01-03         4  HTTP 500\n"
+            "see docs/failures.md#connection",
         ),
     ]

@@ -71,7 +71,8 @@ class TestEnd:
 
     def test_a_window_that_has_failed(self, counting: Counting) -> None:
         counting.at(5, failed(2, attempts=3))
-        result = BatchResult(window(2), 0, 0, 5.0, 3, "HTTP 500")
+        page = "docs/failures.md#connection"
+        result = BatchResult(window(2), 0, 0, 5.0, 3, "HTTP 500", read_on=page)
         assert counting.progress.batches == [result]
         assert [told.status for told in counting.told] == ["failed"]
 

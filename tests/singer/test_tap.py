@@ -115,13 +115,9 @@ def test_meltano_knows_every_setting() -> None:
         assert declared[name]["description"] == setting["description"], name
 
 
-def test_the_architecture_lists_every_dependency() -> None:
+def test_every_dependency_has_a_bound() -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    names = [re.split("[^a-z0-9-]", requirement)[0] for requirement in declared]
-    listed = (ROOT / "docs/architecture.md").read_text().split("| package | for |")[1]
-
-    assert sorted(re.findall(r"`([a-z0-9-]+)`", listed)) == sorted(names)
-    assert [r for r in declared if not re.search("(~=|>=)", r)] == [], "each has a bound"
+    assert [r for r in declared if not re.search("(~=|>=)", r)] == []
 
 
 @pytest.mark.slow
