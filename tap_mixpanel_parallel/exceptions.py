@@ -29,11 +29,11 @@ class TapError(Exception):
     read_on = "docs/failures.md#settings-and-files"
 
     def __init__(self, message: str) -> None:
-        """Keep what a person reads; what is quoted in it from outside is escaped."""
+        """Keep the message; what it quotes from outside is escaped."""
         super().__init__(printable(message))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle what a person reads, and not what it was made of."""
+        """Pickle the message, and not the arguments that it was made of."""
         return _restored, (type(self), self.args, self.__dict__)
 
 

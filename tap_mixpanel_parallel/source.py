@@ -1,4 +1,4 @@
-"""Where the events of a run come from: Mixpanel, or the sandbox, which runs as long."""
+"""Where the events of a run come from: Mixpanel, or a sandbox that the run starts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_source(settings: Settings) -> Iterator[Query]:
-    """What is asked of each window, at a place that answers."""
+    """What is asked of each window; a sandbox serves until the context ends."""
     with ExitStack() as stack:
         credentials = settings.credentials
         url = settings.api_url or API_URLS.get(settings.region)

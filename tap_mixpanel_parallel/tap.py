@@ -284,5 +284,5 @@ class TapMixpanelParallel(Tap):
         """The command; to make it sets up the log."""
         levels = (f"{cls._env_var_prefix}LOGLEVEL", "LOGLEVEL")
         with one_clear_message(cls.logger), log_set_up(levels, os.environ):
-            command: click.Command = super(TapMixpanelParallel, cls).cli  # noqa: UP008 - it is no method
+            command: click.Command = super(TapMixpanelParallel, cls).cli  # noqa: UP008 - it is not a method
         return command

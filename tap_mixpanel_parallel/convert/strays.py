@@ -66,7 +66,7 @@ class Strays:
             self._far += 1
 
     def check(self, events: int) -> None:
-        """Refuse the body of another window; a few odd events are no reason to.
+        """Refuse the body of another window; a few odd events do not count.
 
         Raises:
             AnotherBodyError: If time zones can't be the reason that none lies on the

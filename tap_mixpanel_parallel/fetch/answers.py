@@ -43,18 +43,18 @@ def is_gzip(response: requests.Response) -> bool:
     """Whether the body is gzip.
 
     Raises:
-        TransportError: If it is encoded as nobody asked for.
+        TransportError: If it is encoded in a way that was not asked for.
     """
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding in {"gzip", "x-gzip"}:
         return True
     if encoding not in {"identity", ""}:
-        raise TransportError(f"the answer is encoded as {encoding!r}, which nobody asked for")
+        raise TransportError(f"the answer is encoded as {encoding!r}, which was not asked for")
     return False
 
 
 def check_framing(response: requests.Response) -> None:
-    """Refuse an answer whose end only the end of the connection would show.
+    """Refuse an answer that shows its end only by the end of the connection.
 
     Raises:
         IncompleteExportError: If it is one.

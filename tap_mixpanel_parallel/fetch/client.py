@@ -201,7 +201,7 @@ def _save(response: requests.Response, path: Path, most_bytes: int) -> tuple[int
 
 
 def _alone(path: Path, error: SpoolError) -> AttemptError:
-    """The error, or that there is no use in another attempt, as others take hardly any room."""
+    """The error, or one that allows no other attempt, if other windows take almost no room."""
     sizes = {}
     for each in path.parent.glob("*.*"):
         with suppress(OSError):  # others come and go

@@ -116,7 +116,7 @@ class ConfigReader:
         value: float = self.value(name)
         schema = self._schema(name)
         low, high = schema["minimum"], schema["maximum"]
-        # A bool is an int to Python, and to nobody else.
+        # To Python, a bool is an int.
         if isinstance(value, types) and not isinstance(value, bool) and low <= value <= high:
             return value
         self.reject(name, value, f"is not valid; give {kind} from {low:,} to {high:,}")

@@ -130,7 +130,7 @@ class LineWriter:
     def _room(self) -> int:
         """Bytes that are surely taken in one go: a pipe's capacity, if it is empty.
 
-        Else it has a page, which takes at least `PIPE_BUF` bytes, or nothing (pipe(7)).
+        Otherwise it has a page, which takes at least `PIPE_BUF` bytes, or nothing (pipe(7)).
         """
         if self._is_sized and self._is_empty():
             return self._capacity()

@@ -185,7 +185,7 @@ class TestBody:
         answer(requests_mock, b"x", Content_Encoding=encoding)
         found = error(path)
         assert type(found) is TransportError
-        assert f"{encoding!r}, which nobody asked for" in str(found)
+        assert f"{encoding!r}, which was not asked for" in str(found)
 
     @pytest.mark.parametrize("size", [1_001, 65_536, 100_000])
     def test_a_full_disk(self, requests_mock: Mocker, path: Path, size: int) -> None:
