@@ -6,7 +6,7 @@ a person reads, in one line: it says what happened and what to do, and never hol
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from tap_mixpanel_parallel.wording import printable
 
@@ -112,13 +112,27 @@ class RateLimitError(AttemptError):
 
     Attributes:
         retry_after: Seconds to wait as Mixpanel says, or None if it does not say.
+        span: The limit that is reached: that of an `hour`, or of a `moment` (requests in a
+            second, or at once); None if Mixpanel does not say.
     """
 
     read_on = "docs/failures.md#rate-limit"
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        retry_after: float | None = None,
+        span: Literal["hour", "moment"] | None = None,
+    ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.span = span
+
+
+class HourlyLimitError(TapError):
+    """The hourly limit is reached, and the run does not wait, or has waited in vain."""
+
+    read_on = "docs/failures.md#rate-limit"
 
 
 class LastAttemptError(AttemptError):

@@ -21,9 +21,10 @@ from tap_mixpanel_parallel.exceptions import (
     TerminatedError,
 )
 from tap_mixpanel_parallel.fetch.client import download
+from tap_mixpanel_parallel.fetch.hourly import Pace
 from tap_mixpanel_parallel.fetch.job import Job
 from tap_mixpanel_parallel.fetch.retries import RetryPolicy
-from tap_mixpanel_parallel.fetch.scheduler import Pace, Scheduler
+from tap_mixpanel_parallel.fetch.scheduler import Scheduler
 from tap_mixpanel_parallel.fetch.threads import DaemonThreads
 from tap_mixpanel_parallel.plan.state import ExportState, FailedWindow
 from tap_mixpanel_parallel.plan.windows import Window
@@ -174,6 +175,7 @@ class Run:
                 self._settings.concurrency,
                 self._with.limit,
                 RetryPolicy(self._settings.max_attempts),
+                waits=self._settings.on_hourly_limit == "wait",
             ),
             notify=self._with.notify,
             clock=self._with.clock,

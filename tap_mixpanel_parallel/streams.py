@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from tap_mixpanel_parallel.fetch.job import Query
     from tap_mixpanel_parallel.forms import Way
+    from tap_mixpanel_parallel.plan.plan import Plan
     from tap_mixpanel_parallel.plan.state import ExportState
     from tap_mixpanel_parallel.report.results import BatchProgress, ParallelFetchResult
     from tap_mixpanel_parallel.settings.settings import Settings
@@ -78,6 +79,7 @@ class EventsStream(Stream):
         self.result: ParallelFetchResult | None = None
         self.is_running = False
         self._mixpanel = tap
+        self._limit: RateLimit | None = None
 
     def apply_catalog(self, catalog: Catalog) -> None:
         """Select what a catalog selects, and nothing else: see `read_catalog`."""
@@ -146,6 +148,7 @@ class EventsStream(Stream):
         state = self.saved_state()
         if (replay := self._mixpanel.settings.replay) is not None:
             state = state.forget(replay)
+        self._rate_limit(state)
         self.sink.keep(state)
         return state
 
@@ -167,18 +170,34 @@ class EventsStream(Stream):
                 settings.today,
             )
             state = state.forget(early)
-        return replace(state, selection=settings.selection)
+        return replace(state.of(settings.account), selection=settings.selection)
+
+    def plan(self, state: ExportState) -> Plan:
+        """What a run fetches.
+
+        Args:
+            state: What is loaded.
+        """
+        return self._mixpanel.settings.plan(state, self._rate_limit(state).hour)
+
+    def _rate_limit(self, state: ExportState) -> RateLimit:
+        """Counts requests from here on, and those of earlier runs that are known."""
+        if self._limit is None:
+            earlier = state.requests.started if state.requests else ()
+            settings, clock = self._mixpanel.settings, self._mixpanel.clock
+            self._limit = RateLimit.of(settings, earlier, clock)
+        return self._limit
 
     @property
     def sink(self) -> StreamSink:
         """Where the stream's messages go."""
-        return StreamSink(self._mixpanel.writer, self._mixpanel.state, self.name)
+        return StreamSink(self._mixpanel.writer, self._mixpanel.state, self.name, self._limit)
 
     def _load(
         self, settings: Settings, state: ExportState, query: Query, folder: Path
     ) -> ParallelFetchResult:
         """Load everything that is left to do."""
-        plan = settings.plan(state)
+        plan = self.plan(state)
         self.logger.info(plan.summary)
         for warning in plan.warnings:
             self.logger.warning(warning)
@@ -196,7 +215,9 @@ class EventsStream(Stream):
         """Fetch and write an event of one day, to see that requests work."""
         day = Window(settings.wanted.first, settings.wanted.first)
         # One event is not the day: a run never marks what comes after its today as loaded.
-        settings = replace(settings, today=day.first - timedelta(days=1))
+        # Nor does anybody who tries the settings wait for an hour.
+        today = day.first - timedelta(days=1)
+        settings = replace(settings, today=today, on_hourly_limit="fail")
         way = as_messages(self, self._mixpanel.writer, settings)
         progress, _, run = self._make_run(settings, state, [day], folder, way, quiet=True)
         run.run([day], replace(query, event_limit=self.ABORT_AT_RECORD_COUNT))
@@ -228,11 +249,7 @@ class EventsStream(Stream):
     ) -> tuple[Progress, LogLines, Run]:
         """A run, and the observers that others ask."""
         clock, redact = self._mixpanel.clock, Redactor(settings.credentials).reason
-        limit = RateLimit(
-            per_second=settings.requests_per_second,
-            per_hour=settings.requests_per_hour,
-            clock=clock.monotonic,
-        )
+        limit = self._rate_limit(state)
 
         def tell(done: BatchProgress) -> None:
             if not quiet:  # where metrics would scroll the display away

@@ -234,7 +234,7 @@ class TapMixpanelParallel(Tap):
             if plan_only:
                 for warning in tap.settings.warnings:
                     cls.logger.warning(warning)
-                print_report(tap.settings.plan(tap.events.saved_state()), as_json=as_json)
+                print_report(tap.events.plan(tap.events.saved_state()), as_json=as_json)
             else:
                 gc.freeze()  # what is imported stays, so no collection needs to look at it again
                 tap.run_sync()

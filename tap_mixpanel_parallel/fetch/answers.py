@@ -7,7 +7,7 @@ import json
 import re
 import time
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import requests
 
@@ -30,6 +30,9 @@ _PASSING: Final = frozenset({408, 429})
 """Statuses of a client's error that another attempt may not meet; each of a server's is one."""
 
 _MOST_DIGITS: Final = 20
+_LONG_SECONDS: Final = 60.0
+"""What no limit but that of an hour makes a client wait."""
+
 _REMEDIES: Final = {
     400: "check events, where and project_timezone",
     401: "check service_account_username and service_account_secret (or project_secret), "
@@ -105,9 +108,9 @@ def error_of(response: requests.Response, redact: Callable[[str], str]) -> TapEr
     said = redact(_read_error(response, redact))[:_LONGEST_ANSWER]
     answer = f"HTTP {status}: {said}" if said else f"HTTP {status}"
     if status == requests.codes.too_many_requests:
+        wait = _retry_after(response)
         return RateLimitError(
-            f"{answer}; requests of others and of earlier runs count too",
-            _retry_after(response),
+            f"{answer}; requests of others and of earlier runs count too", wait, _span(said, wait)
         )
     if not may_refuse_all(status):
         return TransportError(answer)
@@ -146,6 +149,15 @@ def _read_error(response: requests.Response, redact: Callable[[str], str]) -> st
     except Exception:  # noqa: BLE001 - libraries raise anything over a broken answer
         return ""
     return " ".join(text.split())
+
+
+def _span(said: str, retry_after: float | None) -> Literal["hour", "moment"] | None:
+    """Which limit a 429 is about, by what it says."""
+    said = said.lower()
+    if "hour" in said or (retry_after or 0) >= _LONG_SECONDS:
+        return "hour"
+    is_short = "in progress" in said or "second" in said or "concurrent" in said
+    return "moment" if is_short or retry_after is not None else None
 
 
 def _retry_after(response: requests.Response) -> float | None:

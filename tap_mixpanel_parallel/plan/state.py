@@ -13,6 +13,8 @@ from tap_mixpanel_parallel.plan.windows import Window, intersect, merge, subtrac
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from tap_mixpanel_parallel.plan.hour import Minutes
+
 _DAY: Final = timedelta(days=1)
 _EVER: Final = date.max.toordinal()
 _NUMBER: Final = re.compile(r"(?<!HTTP )\b\d[\d.,]*")
@@ -60,6 +62,19 @@ _Item = TypeVar("_Item", FailedWindow, Reading)
 
 
 @dataclass(frozen=True, slots=True)
+class Requests:
+    """The requests that runs have started within an hour, as the state keeps them.
+
+    Attributes:
+        account: Whose limits they count against (see `Settings.account`).
+        started: When they started, by the minute.
+    """
+
+    account: str
+    started: Minutes = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ExportState:
     """What one stream has loaded, and what has failed.
 
@@ -70,6 +85,8 @@ class ExportState:
         selection: The settings that the loaded days depend on; None if they are not known.
         stored: The last window that is loaded from files, as `Storage` counts them; None if
             none ever was.
+        requests: What has started within the hour before; None if no run after this one needs
+            to know.
     """
 
     loaded: tuple[Window, ...] = ()
@@ -77,6 +94,12 @@ class ExportState:
     unsettled: tuple[Reading, ...] = ()
     selection: Mapping[str, Any] | None = None
     stored: str | None = None
+    requests: Requests | None = None
+
+    def of(self, account: str | None) -> ExportState:
+        """The state as this account has it: requests of another one do not count."""
+        known = self.requests is not None and self.requests.account == account
+        return self if known else replace(self, requests=Requests(account) if account else None)
 
     def finish(
         self, window: Window, *, today: date, lookback_days: int, stored: str | None = None

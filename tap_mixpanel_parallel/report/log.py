@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
+from tap_mixpanel_parallel.exceptions import AttemptError
 from tap_mixpanel_parallel.fetch.progress import Retrying, Waiting
 from tap_mixpanel_parallel.report.observers import Converted, Failed, LeftOut, Looked
-from tap_mixpanel_parallel.wording import counted, format_bytes, format_seconds
+from tap_mixpanel_parallel.wording import counted, format_bytes, format_moment, format_seconds
 from tap_mixpanel_parallel.write.output import Written
 
 if TYPE_CHECKING:
@@ -62,12 +63,21 @@ class LogLines:
                     self._redact(error),
                     format_seconds(pause),
                 )
-            case Waiting(seconds):
+            case Waiting(until, seconds, None):
                 self._logger.info(
                     "%d requests have started within an hour, as many as requests_per_hour "
-                    "allows: the next starts in %s",
+                    "allows: the next starts in %s, at %s",
                     self._settings.requests_per_hour,
                     format_seconds(seconds),
+                    format_moment(until),
+                )
+            case Waiting(until, seconds, AttemptError() as error):
+                self._logger.info(
+                    "Mixpanel takes no further request for now (%s): it is asked again in %s, "
+                    "at %s",
+                    self._redact(error),
+                    format_seconds(seconds),
+                    format_moment(until),
                 )
             case Converted():
                 self._log_oddities(event)

@@ -103,8 +103,8 @@ _PROPERTIES: Final = {
     ),
     "balance_windows": _boolean(
         "Balance windows",
-        "In parallel mode: equal windows, a multiple of `workers`, none longer "
-        "than `window_days`. `false`: plain windows of `window_days`.",
+        "In parallel mode: more days than two windows hold are spread over all `workers`, in "
+        "windows of at least three days. `false`: plain windows of `window_days`.",
         default=True,
     ),
     "lookback_days": _number(
@@ -164,6 +164,11 @@ _PROPERTIES: Final = {
         "Mixpanel's limit, for accounts that have another.",
         bounds=(1, 1_000_000),
         default=60,
+    ),
+    "on_hourly_limit": _choice(
+        ["wait", "fail"],
+        "On the hourly limit",
+        "`wait` until Mixpanel takes more requests, or `fail`: load what the hour allows, exit 1.",
     ),
     "request_timeout": _number(
         "Request timeout",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from tap_mixpanel_parallel.exceptions import SettingsError
+from tap_mixpanel_parallel.plan.hour import Hour
 from tap_mixpanel_parallel.plan.plan import Plan, make_plan
 from tap_mixpanel_parallel.plan.windows import Cutting, Window, subtract
 from tap_mixpanel_parallel.settings.batch import BatchConfig, read_batch
@@ -64,6 +65,7 @@ class Settings:
     max_attempts: int
     requests_per_second: int
     requests_per_hour: int
+    on_hourly_limit: str
     request_timeout: float
     attempt_timeout: int
     max_window_mb: int
@@ -101,10 +103,7 @@ class Settings:
 
     @property
     def fingerprint(self) -> str:
-        """A name for what is read, and of which project: no tap that reads something else has it.
-
-        It has 32 bits of a hash, from which no secret can be found.
-        """
+        """A name for what is read, and of which project: who reads something else has another."""
         # Without a project's id, its secret is what tells it from others.
         secret = self.credentials.secret if self.credentials else None
         selection = [
@@ -115,10 +114,22 @@ class Settings:
             self.where,
             self.project_timezone.key,
         ]
-        return hashlib.sha256(json.dumps(selection).encode()).hexdigest()[:8]
+        return _hashed(selection)
 
-    def plan(self, state: ExportState) -> Plan:
-        """What a run with these settings fetches."""
+    @property
+    def account(self) -> str | None:
+        """A name for whose limits count; None for a sandbox that the run starts for itself."""
+        url = self.api_url or API_URLS.get(self.region)
+        secret = self.credentials.secret if self.credentials else None
+        return None if url is None else _hashed([url, self.project_id or secret])
+
+    def plan(self, state: ExportState, hour: Hour | None = None) -> Plan:
+        """What a run with these settings fetches.
+
+        Args:
+            state: What is loaded.
+            hour: What may start within the hour; by default, as much as in any.
+        """
         return make_plan(
             state,
             state.resume(self.wanted) if self.is_period else self.wanted,
@@ -126,7 +137,8 @@ class Settings:
             lookback_days=self.lookback_days,
             replay=self.replay,
             cutting=Cutting(self.window_days, self.concurrency, self.balance_windows),
-            requests_per_hour=self.requests_per_hour,
+            hour=hour or Hour(self.requests_per_hour),
+            waits=self.on_hourly_limit == "wait",
         )
 
     @classmethod
@@ -185,6 +197,7 @@ class Settings:
             max_attempts=reader.integer("max_attempts"),
             requests_per_second=reader.integer("requests_per_second"),
             requests_per_hour=reader.integer("requests_per_hour"),
+            on_hourly_limit=reader.choice("on_hourly_limit"),
             request_timeout=reader.number("request_timeout"),
             attempt_timeout=reader.integer("attempt_timeout"),
             max_window_mb=reader.integer("max_window_mb"),
@@ -196,3 +209,8 @@ class Settings:
         if reader.problems:
             raise SettingsError(reader.problems)
         return settings
+
+
+def _hashed(values: list[Any]) -> str:
+    """32 bits of a hash, from which no secret can be found."""
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:8]

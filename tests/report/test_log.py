@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tap_mixpanel_parallel.convert.conversion import Part
 from tap_mixpanel_parallel.convert.malformed import Malformed
-from tap_mixpanel_parallel.exceptions import MalformedLineError, TransportError
+from tap_mixpanel_parallel.exceptions import MalformedLineError, RateLimitError, TransportError
 from tap_mixpanel_parallel.fetch.progress import Ended, Retrying, Waiting
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.report.log import LogLines
@@ -90,7 +90,9 @@ def test_what_is_odd_is_told_of_whatever_a_display_shows(
     malformed = Malformed(tmp_path / "y", 2, first, b"")
     path = tmp_path / "x"
     run.at(1, Retrying(window(1), 2, TransportError("HTTP 500"), 65.0))
-    run.at(2, Waiting(3300.0))
+    until = datetime(2025, 1, 1, 14, 20, 7, tzinfo=UTC)
+    run.at(2, Waiting(until, 3300.0))
+    run.at(2, Waiting(until, 15.0, RateLimitError("HTTP 429")))
     run.at(3, Converted(Part(window(1), path, 7), None))
     run.at(4, Converted(Part(window(1), path, 7, malformed, strays=3), tmp_path / "kept"))
     run.at(5, LeftOut(body(2), rest, "the clocks differ"))
@@ -100,7 +102,12 @@ def test_what_is_odd_is_told_of_whatever_a_display_shows(
         (
             INFO,
             "50 requests have started within an hour, as many as requests_per_hour allows: "
-            "the next starts in 55 min 0 s",
+            "the next starts in 55 min 0 s, at 14:20:07 UTC",
+        ),
+        (
+            INFO,
+            "Mixpanel takes no further request for now (redacted HTTP 429): it is asked again in "
+            "15.0 s, at 14:20:07 UTC",
         ),
         (WARNING, f"{days}: events whose time lies outside these days: 3; they are loaded"),
         (

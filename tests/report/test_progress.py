@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -90,7 +91,7 @@ class TestEnd:
         for event in (
             counting.requested(1),
             Retrying(window(1), 1, TransportError("x"), 1.0),
-            Waiting(20.0),
+            Waiting(datetime(2025, 1, 1, tzinfo=UTC), 20.0),
             Converted(Part(window(1), tmp_path / "x", 7), None),
             Looked(),
             Ended(window(1)),
@@ -152,7 +153,7 @@ class TestTimeLeft:
 def test_observers_are_told_in_their_order() -> None:
     told: list[tuple[str, RunEvent]] = []
     notify = notify_each(*(lambda e, name=name: told.append((name, e)) for name in "abc"))
-    events = [Looked(), Waiting(1.0)]
+    events = [Looked(), Waiting(datetime(2025, 1, 1, tzinfo=UTC), 1.0)]
     for event in events:
         notify(event)
     assert told == [(name, event) for event in events for name in "abc"]

@@ -45,6 +45,7 @@ class TestDefaults:
             "max_attempts": 5,
             "requests_per_second": 3,
             "requests_per_hour": 60,
+            "on_hourly_limit": "wait",
             "request_timeout": 600,
             "spool_dir": Path(tempfile.gettempdir()),
             "warnings": (),
@@ -94,6 +95,7 @@ class TestValues:
             ("properties_format", "string", "string"),
             ("on_failed_window", "warn", "warn"),
             ("on_malformed_line", "quarantine", "quarantine"),
+            ("on_hourly_limit", "fail", "fail"),
             ("request_timeout", 1.5, 1.5),
             ("balance_windows", False, False),
         ],
@@ -108,7 +110,7 @@ class TestValues:
     def test_plan(self) -> None:
         def lengths(**config: Any) -> list[int]:
             plan = read(end_date="2025-01-30", **config).plan(ExportState())
-            assert plan.requests_per_hour == config.get("requests_per_hour", 60)
+            assert plan.hour.limit == config.get("requests_per_hour", 60)
             return [len(planned.window) for planned in plan.windows]
 
         assert lengths() == [7, 7, 7, 7, 2]

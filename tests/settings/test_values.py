@@ -102,6 +102,7 @@ TAKEN: Final[list[tuple[str, Any, Any]]] = [
     *[("where", value, "x == 1") for value in ("x == 1", "x == 1\n")],
     *[("properties_format", value, "string") for value in ("string", "string\n")],
     *[("on_failed_window", value, "warn") for value in ("warn", " warn")],
+    *[("on_hourly_limit", value, "fail") for value in ("fail", "fail\n")],
     *[("on_malformed_line", value, "quarantine") for value in ("quarantine", "quarantine\n")],
     *[
         ("batch_config", value, FILES)
@@ -164,6 +165,7 @@ REFUSED: Final[list[tuple[str, Any]]] = [
     *[("where", value) for value in (["x"], 1, True, 1.5)],
     *[("properties_format", value) for value in ("xml", 1, True, ["object"])],
     *[("on_failed_window", value) for value in ("ignore", 1, False)],
+    *[("on_hourly_limit", value) for value in ("stop", 1, True)],
     *[("on_malformed_line", value) for value in ("skip", 1, None.__class__.__name__)],
     *[("batch_config", value) for value in ("x", 1, 1.5, True, ["x"], '["x"]', "{")],
     *[("batch_config", BATCH | changed) for changed in BATCH_CHANGES],

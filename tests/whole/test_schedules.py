@@ -51,7 +51,8 @@ class Scheduled:
         self.database = folder / "output" / f"{name}.duckdb"
 
     def variables(self, **settings: str) -> dict[str, str]:
-        whole = {"start_date": str(FIRST), "end_date": str(LAST)} | settings
+        days = {"start_date": str(FIRST), "end_date": str(LAST), "window_days": "3"}
+        whole = days | settings
         return tap_environment(self.sandbox, parallel="true", workers=str(WORKERS), **whole) | {
             "MELTANO_RUN_STATE_ID_SUFFIX": self.name,
             "TARGET_DUCKDB_FILEPATH": str(self.database),
