@@ -172,12 +172,24 @@ class TestValues:
         assert SECRET not in repr(read({"start_date": "2025-01-01", "project_secret": SECRET}))
 
     @pytest.mark.parametrize(
-        ("workers", "parallel", "warned"), [(20, True, 0), (21, True, 1), (21, False, 0)]
+        ("workers", "parallel", "warned"), [(20, True, 0), (21, True, 1), (21, False, 1)]
     )
     def test_many_workers(self, workers: int, parallel: bool, warned: int) -> None:
         warnings = read(workers=workers, parallel=parallel).warnings
         assert len(warnings) == warned
-        assert all(f"workers: {workers} use over a fifth" in text for text in warnings)
+        told = f"workers: {workers} " + (
+            "use over a fifth" if parallel else "has no effect without"
+        )
+        assert all(told in text for text in warnings)
+
+    @pytest.mark.parametrize(
+        ("given", "warned"),
+        [({}, False), ({"workers": 10}, False), ({"workers": 9}, True), ({"workers": "4"}, True)],
+    )
+    def test_workers_without_parallel(self, given: dict[str, Any], warned: bool) -> None:
+        """Meltano passes the default on whether or not a person has set it."""
+        expected = f"workers: {given.get('workers')} has no effect without parallel: true (or --"
+        assert [text.startswith(expected) for text in read(**given).warnings] == [True] * warned
 
 
 class TestDates:
