@@ -61,6 +61,7 @@ class Settings:
     deduplicate: bool
     on_failed_window: str
     on_malformed_line: str
+    summary_format: str
     max_attempts: int
     requests_per_second: int
     requests_per_hour: int
@@ -194,6 +195,7 @@ class Settings:
             deduplicate=reader.boolean("deduplicate"),
             on_failed_window=reader.choice("on_failed_window"),
             on_malformed_line=reader.choice("on_malformed_line"),
+            summary_format=reader.choice("summary_format"),
             max_attempts=reader.integer("max_attempts"),
             requests_per_second=reader.integer("requests_per_second"),
             requests_per_hour=reader.integer("requests_per_hour"),

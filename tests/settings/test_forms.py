@@ -103,6 +103,7 @@ TAKEN: Final[list[tuple[str, Any, Any]]] = [
     *[("properties_format", value, "string") for value in ("string", "string\n")],
     *[("on_failed_window", value, "warn") for value in ("warn", " warn")],
     *[("on_malformed_line", value, "quarantine") for value in ("quarantine", "quarantine\n")],
+    *[("summary_format", value, "json") for value in ("json", " json\n")],
     *[
         ("batch_config", value, FILES)
         for value in (BATCH, json.dumps(BATCH), f" {json.dumps(BATCH)}")
@@ -165,6 +166,7 @@ REFUSED: Final[list[tuple[str, Any]]] = [
     *[("properties_format", value) for value in ("xml", 1, True, ["object"])],
     *[("on_failed_window", value) for value in ("ignore", 1, False)],
     *[("on_malformed_line", value) for value in ("skip", 1, None.__class__.__name__)],
+    *[("summary_format", value) for value in ("yaml", 1, True)],
     *[("batch_config", value) for value in ("x", 1, 1.5, True, ["x"], '["x"]', "{")],
     *[("batch_config", BATCH | changed) for changed in BATCH_CHANGES],
     *[("spool_dir", value) for value in ("/nowhere/at/all", 7, True)],
