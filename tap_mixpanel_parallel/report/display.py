@@ -196,8 +196,9 @@ def _of_request(request: Request, progress: Progress) -> Text:
 
 def _of_pausing(pausing: Pausing, progress: Progress) -> Text:
     """A window that waits for its next attempt."""
-    pause = format_seconds(max(pausing.due - progress.now(), 0.0))
-    told = f"retry {pausing.attempt} of {progress.max_attempts} in {pause}"
+    pause = pausing.due - progress.now()
+    when = f"in {format_seconds(pause)}" if pause > 0 else "when a worker is free"
+    told = f"retry {pausing.attempt} of {progress.max_attempts} {when}"
     return _line(f"{pausing.window}  {told}", style="yellow")
 
 

@@ -167,7 +167,7 @@ class LogLines:
             pause = format_seconds(max(first.due - progress.now(), 0.0))
             found.append(
                 f"{counted(len(pausing), 'window')} to be tried again, the first {first.window}, "
-                f"{first.attempt} of {progress.max_attempts} in {pause}"
+                f"try {first.attempt} of {progress.max_attempts} in {pause}"
             )
         if progress.arrived:
             found.append(f"{counted(progress.arrived, 'window')} on the way to the loader")

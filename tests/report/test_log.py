@@ -140,7 +140,7 @@ def test_what_is_under_way(run: Logging, quiet: bool, caplog: pytest.LogCaptureF
         "under way: 1 window waiting for the first byte; 2 windows receiving, 1.5 MB so far; "
         f"the longest {days}, for 30.0 s (0 of 3 windows)",
         f"under way: 1 window receiving, 1.0 MB so far; the longest {days}, for 33.0 s; "
-        "1 window to be tried again, the first 2025-01-01..2025-01-01, 2 of 4 in 10.0 s; "
+        "1 window to be tried again, the first 2025-01-01..2025-01-01, try 2 of 4 in 10.0 s; "
         "1 window on the way to the loader (0 of 3 windows)",
     ]
     assert caplog.messages == ([] if quiet else told)
