@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import logging
 import os
@@ -24,11 +25,12 @@ import pyte
 import pytest
 from rich.console import Console, ConsoleDimensions
 
+from tap_mixpanel_parallel import cli
 from tap_mixpanel_parallel.exceptions import TransportError
 from tap_mixpanel_parallel.fetch.progress import Ended, Retrying, Waiting
 from tap_mixpanel_parallel.report import display
 from tap_mixpanel_parallel.report.display import Screen
-from tap_mixpanel_parallel.report.terminal import TerminalFormatter
+from tap_mixpanel_parallel.report.terminal import TerminalFormatter, shorten_lines
 from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox
 from tests.report.events import Counting, failed
 from tests.report.events import window as window_of
@@ -266,7 +268,9 @@ def test_a_dumb_terminal_shows_plain_lines(tmp_path: Path) -> None:
     with watched(tmp_path, columns=200, term="dumb") as run:
         assert run.end() == 1
     assert_only_messages(run.output)
-    assert_plain(run.terminal.received.decode())
+    log = run.terminal.received.decode()
+    assert_plain(log)
+    assert " | " not in log, "they are short"
 
 
 def test_no_terminal_shows_plain_lines(tmp_path: Path) -> None:
@@ -507,3 +511,38 @@ class TestLogLines:
                 f"{time} error: 1 is\nup",
             ]
         )
+
+    @pytest.mark.parametrize(
+        ("variables", "start"),
+        [({}, "\x1b[31m"), ({"NO_COLOR": "1"}, None), ({"TERM": "dumb"}, None)],
+    )
+    def test_on_a_terminal(
+        self, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], start: str | None
+    ) -> None:
+        for name in ("NO_COLOR", "FORCE_COLOR", "COLORTERM", "TTY_COMPATIBLE"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in ({"TERM": "xterm-256color"} | variables).items():
+            monkeypatch.setenv(name, value)
+        with Terminal(60, 10) as terminal, os.fdopen(terminal.slave, "w") as stream:
+            monkeypatch.setattr(sys, "stderr", stream)
+            handler, other = logging.StreamHandler(stream), logging.StreamHandler(io.StringIO())
+            monkeypatch.setattr(logging.getLogger(), "handlers", [handler, other])
+            shorten_lines()
+            line = handler.format(logging.LogRecord("x", logging.ERROR, "", 1, "up", None, None))
+        assert re.fullmatch(r"[\d:]{8} error: up" if start is None else r".*[\d:]{8} up.*", line)
+        assert line.startswith(start or "")
+        assert other.formatter is None, "it does not write to the terminal"
+
+    def test_a_configuration_of_the_log_wins(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shortened = list[bool]()
+        monkeypatch.setattr(cli, "shorten_lines", lambda: shortened.append(True))
+        monkeypatch.setattr(logging.getLogger(), "handlers", [])
+        (tmp_path / "log.yml").touch()
+        with cli.log_set_up((), {"SINGER_SDK_LOG_CONFIG": str(tmp_path / "log.yml")}):
+            pass
+        assert shortened == []
+        with cli.log_set_up((), {}):
+            pass
+        assert shortened == [True]
