@@ -20,6 +20,7 @@ from tap_mixpanel_parallel.exceptions import (
     TapError,
     TerminatedError,
 )
+from tap_mixpanel_parallel.report.terminal import shorten_lines
 from tap_mixpanel_parallel.settings.values import parse_json
 from tap_mixpanel_parallel.wording import printable, shown
 
@@ -115,6 +116,8 @@ def read_json(path: str, what: str) -> dict[str, Any]:
 def log_set_up(variables: tuple[str, ...], environ: MutableMapping[str, str]) -> Iterator[None]:
     """Check the log's settings, let the block set it up, and escape what comes from outside.
 
+    On a terminal its lines are short, unless the log has a configuration of its own.
+
     Args:
         variables: Those that may name a level; one that is empty counts as not set.
         environ: The environment.
@@ -137,6 +140,8 @@ def log_set_up(variables: tuple[str, ...], environ: MutableMapping[str, str]) ->
         yield
     except Exception as error:  # noqa: BLE001 - the file may name classes, which raise anything
         raise TapError(f"{_LOG_CONFIG}: {path} can't be used: {error}") from None
+    if path is None:
+        shorten_lines()
     for handler in logging.getLogger().handlers:
         handler.addFilter(_escape)
 
@@ -168,6 +173,17 @@ def print_report(report: Report, *, as_json: bool) -> None:
     except UnicodeEncodeError:
         text = text.translate(_PLAIN_MARKS).encode(encoding, "backslashreplace").decode(encoding)
     click.echo(text)
+
+
+@contextmanager
+def warnings_only(logger: logging.Logger) -> Iterator[None]:
+    """Leave out what a library tells of itself."""
+    level = logger.level
+    logger.setLevel(max(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextmanager

@@ -50,11 +50,12 @@ def as_messages(stream: EventsStream, writer: MessageWriter, settings: Settings)
     """
     encode_rows = row_encoder(properties_as_text=settings.properties_format == "string")
     is_fast = mapped.is_unchanged(stream)
-    stream.logger.info(
-        "the fast record path serves"
-        if is_fast
-        else "the SDK's record path serves: a stream map, flattening or a selection changes records"
-    )
+    if is_fast:
+        stream.logger.debug("the fast record path serves")
+    elif stream.ABORT_AT_RECORD_COUNT is None:
+        stream.logger.info(
+            "the SDK's record path serves: a stream map, flattening or a selection changes records"
+        )
 
     def form(received_at: datetime) -> Format:
         if is_fast:

@@ -28,7 +28,7 @@ from tap_mixpanel_parallel.fetch.scheduler import Scheduler
 from tap_mixpanel_parallel.fetch.threads import DaemonThreads
 from tap_mixpanel_parallel.plan.state import ExportState, FailedWindow
 from tap_mixpanel_parallel.plan.windows import Window
-from tap_mixpanel_parallel.report.observers import Converted, Failed, LeftOut, Looked
+from tap_mixpanel_parallel.report.observers import Converted, Failed, LeftOut
 from tap_mixpanel_parallel.write.output import Output
 from tap_mixpanel_parallel.write.quarantine import Quarantine
 
@@ -156,7 +156,6 @@ class Run:
         """Bodies and failures as they come; while none comes, what is on its way is written."""
         while not downloads.is_done:
             self._with.sink.check()
-            self._with.notify(Looked())
             body = downloads.next(timeout=0.0 if self._output.is_busy else _LOOK_UP_SECONDS)
             if body is not None:
                 yield body

@@ -6,6 +6,7 @@ import copy
 import gc
 import os
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from singer_sdk import Tap
@@ -13,6 +14,7 @@ from singer_sdk.cli import plugin_cli
 from singer_sdk.exceptions import ConfigValidationError, MapExpressionError, StreamMapConfigError
 from singer_sdk.helpers._classproperty import classproperty
 from singer_sdk.helpers.capabilities import PluginCapabilities, TapCapabilities
+from singer_sdk.metrics import get_metrics_logger
 from singer_sdk.plugin_base import _ConfigInput
 
 from tap_mixpanel_parallel.catalog import read_catalog
@@ -23,6 +25,7 @@ from tap_mixpanel_parallel.cli import (
     one_clear_message,
     print_report,
     read_json,
+    warnings_only,
 )
 from tap_mixpanel_parallel.clock import Clock
 from tap_mixpanel_parallel.exceptions import ExportFailedError, SettingsError, TapError
@@ -30,7 +33,9 @@ from tap_mixpanel_parallel.messages import MessageWriter
 from tap_mixpanel_parallel.plan.bookmark import read_state, to_bookmark
 from tap_mixpanel_parallel.plan.state import ExportState
 from tap_mixpanel_parallel.plan.status import Status
+from tap_mixpanel_parallel.report.display import release_terminal
 from tap_mixpanel_parallel.report.results import ParallelFetchResult
+from tap_mixpanel_parallel.report.summary import numbers_at_the_end, numbers_of
 from tap_mixpanel_parallel.sdk_settings import (
     read_environment,
     sdk_problems,
@@ -96,7 +101,11 @@ class TapMixpanelParallel(Tap):
         self.clock = clock or Clock()
         self.on_batch_complete = on_batch_complete
         self._settings: Settings | None = None
-        super().__init__(**kwargs)
+        metrics = get_metrics_logger()
+        level = metrics.level
+        with warnings_only(self.logger):
+            super().__init__(**kwargs)
+        metrics.setLevel(level)  # the log's configuration decides, not only variables
 
     @property
     def settings(self) -> Settings:
@@ -197,6 +206,7 @@ class TapMixpanelParallel(Tap):
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """End the run at the next line end; the second time, end at once."""
         if self.writer.stop_signal is not None:
+            release_terminal()
             os._exit(exit_code(signum))
         self.writer.stop(signum)
         if self._streams is None or not self.events.is_running:
@@ -223,7 +233,8 @@ class TapMixpanelParallel(Tap):
                 print_report(Status.of(read_state(saved, STREAM)), as_json=as_json)
                 return
             plan_only = options.pop("plan")
-            cls.print_version(print_fn=cls.logger.info)
+            if not plan_only:
+                cls.print_version(print_fn=cls.logger.info)
             given = {name: value for name, value in options.items() if value is not None}
             tap = cls(
                 config=config.config | given,
@@ -237,7 +248,10 @@ class TapMixpanelParallel(Tap):
                 print_report(tap.events.plan(tap.events.saved_state()), as_json=as_json)
             else:
                 gc.freeze()  # what is imported stays, so no collection needs to look at it again
-                tap.run_sync()
+                is_told = tap.settings.summary_format == "json"
+                told = numbers_at_the_end(lambda: numbers_of(tap.events.progress))
+                with told if is_told else nullcontext(), one_clear_message(cls.logger):
+                    tap.run_sync()
 
     @classmethod
     def cb_config(

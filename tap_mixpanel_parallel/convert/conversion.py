@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from tap_mixpanel_parallel.convert.body import are_utf8, read_blocks
 from tap_mixpanel_parallel.convert.day_counts import DayCounts
-from tap_mixpanel_parallel.convert.duplicates import find_replaced
+from tap_mixpanel_parallel.convert.duplicates import Repeats, find_replaced
 from tap_mixpanel_parallel.convert.malformed import Malformed, Sieve
 from tap_mixpanel_parallel.convert.records import EventReader
 from tap_mixpanel_parallel.convert.surrogates import mend
@@ -68,6 +68,8 @@ class Part:
         files: The files of data, which its message announces; none if records are messages.
         stored: Its place among the windows whose files are stored; None if it has none.
         by_day: How many events each day of the window has, if it has any.
+        duplicates: How many events repeat one of the window, or have been dropped as they do;
+            None if they were not counted.
     """
 
     window: Window
@@ -78,6 +80,7 @@ class Part:
     files: tuple[Path, ...] = ()
     stored: str | None = None
     by_day: Mapping[date, int] = field(default_factory=dict)
+    duplicates: int | None = 0
 
     def discard(self) -> None:
         """Remove its files."""
@@ -135,6 +138,7 @@ class Conversion:
         if self._options.deduplicate:
             replaced = yield from find_replaced(self._read)
         ordinal = events = 0
+        repeats = Repeats()
         reader = EventReader(self._options.zone, self._window)
         days = DayCounts()
         with (
@@ -147,6 +151,8 @@ class Conversion:
                 if replaced:
                     kept = (not gone for gone in replaced[ordinal : ordinal + len(block)])
                     records = list(compress(block, kept))
+                elif not self._options.deduplicate:
+                    repeats.add(records)
                 ordinal += len(block)
                 events += len(records)
                 days.add(records)
@@ -165,6 +171,7 @@ class Conversion:
             reader.strays.count,
             tuple(writer.files),
             by_day=days.within(self._window, self._options.zone),
+            duplicates=sum(replaced) or repeats.count,
         )
 
     def _read(self) -> Iterator[list[EventRecord]]:

@@ -120,13 +120,12 @@ def from_bookmark(bookmark: object) -> ExportState:
 
 
 def read_state(content: object, stream: str) -> ExportState:
-    """A stream's state, from a Singer state, or from what `meltano state get` prints.
+    """A stream's state, from a Singer state, a STATE message, or a state as Meltano has it.
 
     Raises:
         StateError: If it has another shape, is not valid, or belongs to another tap.
     """
-    if isinstance(content, Mapping) and "singer_state" in content:
-        content = content["singer_state"]
+    content = _unwrap(content)
     if not isinstance(content, Mapping):
         raise _invalid(f"it is {content!r}, not an object")
     bookmarks = content.get("bookmarks", {})
@@ -139,6 +138,19 @@ def read_state(content: object, stream: str) -> ExportState:
             f"it has no stream {stream!r}, only {_names(bookmarks)}, so it belongs to another tap"
         )
     return from_bookmark(bookmarks.get(stream))
+
+
+def _unwrap(content: object) -> object:
+    """The Singer state in a STATE message, or in what Meltano prints and stores."""
+    if isinstance(content, Mapping):
+        if content.get("type") == "STATE" and "value" in content:
+            return _unwrap(content["value"])
+        if "singer_state" in content:
+            return _unwrap(content["singer_state"])
+        if "completed" in content:
+            # Each state is whole, so that of a run that was cut off replaces the one before.
+            return _unwrap(content.get("partial") or content["completed"] or {})
+    return content
 
 
 def check_fits(state: ExportState, *, selection: Mapping[str, Any]) -> None:

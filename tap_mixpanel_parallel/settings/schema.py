@@ -147,6 +147,12 @@ _PROPERTIES: Final = {
         "On a malformed line",
         "`fail` the window, or `quarantine` the line to a file and load the rest.",
     ),
+    "summary_format": _choice(
+        ["text", "json"],
+        "Summary format",
+        "`json`: the last line on standard error is the run's numbers, as JSON. See "
+        "[Watching](docs/schedules.md#watching).",
+    ),
     "max_attempts": _number(
         "Maximum attempts",
         "Tries for one window in one run, for errors worth another try.",

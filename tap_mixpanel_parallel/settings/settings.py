@@ -16,7 +16,7 @@ from tap_mixpanel_parallel.settings.batch import BatchConfig, read_batch
 from tap_mixpanel_parallel.settings.credentials import Credentials, read_credentials
 from tap_mixpanel_parallel.settings.dates import is_period, read_replay, read_wanted
 from tap_mixpanel_parallel.settings.reader import ConfigReader
-from tap_mixpanel_parallel.settings.schema import API_URLS, SANDBOX
+from tap_mixpanel_parallel.settings.schema import API_URLS, CONFIG_SCHEMA, SANDBOX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -62,6 +62,7 @@ class Settings:
     deduplicate: bool
     on_failed_window: str
     on_malformed_line: str
+    summary_format: str
     max_attempts: int
     requests_per_second: int
     requests_per_hour: int
@@ -157,6 +158,10 @@ class Settings:
         project_id = reader.text("project_id", numbers=True)
         workers = reader.integer("workers")
         parallel = reader.boolean("parallel")
+        if not parallel and workers != CONFIG_SCHEMA["properties"]["workers"]["default"]:
+            reader.warnings.append(
+                f"workers: {workers} has no effect without parallel: true (or --parallel)"
+            )
         if parallel and workers > _MODEST_WORKERS:
             reader.warnings.append(
                 f"workers: {workers} use over a fifth of the 100 requests that Mixpanel "
@@ -194,6 +199,7 @@ class Settings:
             deduplicate=reader.boolean("deduplicate"),
             on_failed_window=reader.choice("on_failed_window"),
             on_malformed_line=reader.choice("on_malformed_line"),
+            summary_format=reader.choice("summary_format"),
             max_attempts=reader.integer("max_attempts"),
             requests_per_second=reader.integer("requests_per_second"),
             requests_per_hour=reader.integer("requests_per_hour"),

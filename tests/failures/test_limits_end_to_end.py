@@ -127,8 +127,8 @@ def test_seventy_windows_meet_no_429(
     waits = [m for m in caplog.messages if "as many as requests_per_hour allows" in m]
     assert len(waits) == 1, "an hour's silence is explained, once"
     assert re.search(r"the next starts in (59|60) min|in 1 h 0 min", waits[0])
-    first = next(message for message in caplog.messages if " loaded: " in message)
-    assert re.search(r"\(1 of 70, about (59 min|60 min|1 h 0 min)", first), first
+    first = next(message for message in caplog.messages if " handed to the loader: " in message)
+    assert re.search(r"\(1 of 70 windows, about (59 min|60 min|1 h 0 min)", first), first
 
 
 @pytest.mark.parametrize(

@@ -229,13 +229,36 @@ class TestBookmark:
 class TestRead:
     BOOKMARK = bookmark(loaded=[["2025-01-01", "2025-01-09"]])
     STATE: ClassVar[dict[str, Any]] = {"bookmarks": {"events": BOOKMARK}}
+    OLD: ClassVar[dict[str, Any]] = {"bookmarks": {"events": bookmark()}}
 
-    @pytest.mark.parametrize("content", [STATE, {"singer_state": STATE}])
-    def test_values(self, content: object) -> None:
+    @pytest.mark.parametrize(
+        "content",
+        [
+            STATE,
+            {"type": "STATE", "value": STATE},
+            {"singer_state": STATE},
+            {"completed": {"singer_state": STATE}, "partial": {}},
+            {"completed": {"singer_state": STATE}, "partial": None},
+            {"completed": {"singer_state": STATE}},
+            {"completed": {}, "partial": {"singer_state": STATE}},
+            {"completed": {"singer_state": OLD}, "partial": {"singer_state": STATE}},
+            {"type": "STATE", "value": {"singer_state": STATE}},
+        ],
+    )
+    def test_forms(self, content: object) -> None:
         assert read_state(content, "events").loaded == (window("01-01..01-09"),)
 
     @pytest.mark.parametrize(
-        "content", [{}, {"bookmarks": {}}, {"bookmarks": {"events": {}}}, {"singer_state": {}}]
+        "content",
+        [
+            {},
+            {"bookmarks": {}},
+            {"bookmarks": {"events": {}}},
+            {"singer_state": {}},
+            {"type": "STATE", "value": {}},
+            {"completed": {}, "partial": {}},
+            {"completed": None},
+        ],
     )
     def test_empty(self, content: object) -> None:
         assert read_state(content, "events") == ExportState()
@@ -246,6 +269,10 @@ class TestRead:
             ([], r"it is \[\], not an object"),
             ("x", "it is 'x', not an object"),
             ({"singer_state": None}, "it is None, not an object"),
+            ({"type": "STATE", "value": 3}, "it is 3, not an object"),
+            ({"type": "STATE"}, "it has no 'bookmarks', only "),
+            ({"type": "RECORD", "value": STATE}, "it has no 'bookmarks', only "),
+            ({"completed": [1]}, r"it is \[1\], not an object"),
             ({"bookmarks": []}, r"'bookmarks' is \[\], not an object"),
             ({"value": STATE}, "it has no 'bookmarks', only value"),
             (STATE["bookmarks"], "it has no 'bookmarks', only events"),

@@ -42,6 +42,7 @@ class TestDefaults:
             "deduplicate": False,
             "on_failed_window": "fail",
             "on_malformed_line": "fail",
+            "summary_format": "text",
             "max_attempts": 5,
             "requests_per_second": 3,
             "requests_per_hour": 60,
@@ -96,6 +97,7 @@ class TestValues:
             ("on_failed_window", "warn", "warn"),
             ("on_malformed_line", "quarantine", "quarantine"),
             ("on_hourly_limit", "fail", "fail"),
+            ("summary_format", "json", "json"),
             ("request_timeout", 1.5, 1.5),
             ("balance_windows", False, False),
         ],
@@ -141,12 +143,24 @@ class TestValues:
         assert SECRET not in repr(read({"start_date": "2025-01-01", "project_secret": SECRET}))
 
     @pytest.mark.parametrize(
-        ("workers", "parallel", "warned"), [(20, True, 0), (21, True, 1), (21, False, 0)]
+        ("workers", "parallel", "warned"), [(20, True, 0), (21, True, 1), (21, False, 1)]
     )
     def test_many_workers(self, workers: int, parallel: bool, warned: int) -> None:
         warnings = read(workers=workers, parallel=parallel).warnings
         assert len(warnings) == warned
-        assert all(f"workers: {workers} use over a fifth" in text for text in warnings)
+        told = f"workers: {workers} " + (
+            "use over a fifth" if parallel else "has no effect without"
+        )
+        assert all(told in text for text in warnings)
+
+    @pytest.mark.parametrize(
+        ("given", "warned"),
+        [({}, False), ({"workers": 10}, False), ({"workers": 9}, True), ({"workers": "4"}, True)],
+    )
+    def test_workers_without_parallel(self, given: dict[str, Any], warned: bool) -> None:
+        """Meltano passes the default on whether or not a person has set it."""
+        expected = f"workers: {given.get('workers')} has no effect without parallel: true (or --"
+        assert [text.startswith(expected) for text in read(**given).warnings] == [True] * warned
 
 
 class TestDates:

@@ -104,6 +104,7 @@ TAKEN: Final[list[tuple[str, Any, Any]]] = [
     *[("on_failed_window", value, "warn") for value in ("warn", " warn")],
     *[("on_hourly_limit", value, "fail") for value in ("fail", "fail\n")],
     *[("on_malformed_line", value, "quarantine") for value in ("quarantine", "quarantine\n")],
+    *[("summary_format", value, "json") for value in ("json", " json\n")],
     *[
         ("batch_config", value, FILES)
         for value in (BATCH, json.dumps(BATCH), f" {json.dumps(BATCH)}")
@@ -167,6 +168,7 @@ REFUSED: Final[list[tuple[str, Any]]] = [
     *[("on_failed_window", value) for value in ("ignore", 1, False)],
     *[("on_hourly_limit", value) for value in ("stop", 1, True)],
     *[("on_malformed_line", value) for value in ("skip", 1, None.__class__.__name__)],
+    *[("summary_format", value) for value in ("yaml", 1, True)],
     *[("batch_config", value) for value in ("x", 1, 1.5, True, ["x"], '["x"]', "{")],
     *[("batch_config", BATCH | changed) for changed in BATCH_CHANGES],
     *[("spool_dir", value) for value in ("/nowhere/at/all", 7, True)],

@@ -127,7 +127,8 @@ def test_a_second_run_and_a_crash(scheduled: Scheduled) -> None:
 
     scheduled.sandbox.faults = []
     forget_heartbeats(scheduled.folder)
-    later = scheduled.run(START, variables={"MELTANO_CLI_LOG_FORMAT": "json"})
+    shown = {"MELTANO_CLI_LOG_FORMAT": "json", "MELTANO_CLI_LOG_LEVEL": "debug"}  # and metrics
+    later = scheduled.run(START, variables=shown)
 
     assert later.returncode == 0, later.stderr
     assert "Marked stale run" in later.stderr
