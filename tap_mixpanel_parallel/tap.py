@@ -6,6 +6,7 @@ import copy
 import gc
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from singer_sdk import Tap
@@ -18,6 +19,7 @@ from singer_sdk.plugin_base import _ConfigInput
 from tap_mixpanel_parallel.catalog import read_catalog
 from tap_mixpanel_parallel.cli import (
     add_options,
+    command_again,
     exit_code,
     log_set_up,
     one_clear_message,
@@ -30,6 +32,7 @@ from tap_mixpanel_parallel.messages import MessageWriter
 from tap_mixpanel_parallel.plan.bookmark import read_state, to_bookmark
 from tap_mixpanel_parallel.plan.state import ExportState
 from tap_mixpanel_parallel.plan.status import Status
+from tap_mixpanel_parallel.report.page.run_report import write_status_report
 from tap_mixpanel_parallel.report.results import ParallelFetchResult
 from tap_mixpanel_parallel.sdk_settings import (
     read_environment,
@@ -173,9 +176,10 @@ class TapMixpanelParallel(Tap):
         Raises:
             TapError: If the run can't go on, or if windows failed.
         """
-        if self.state and self.events.selected:
-            self.events.begin()  # the SDK's first message is the state
-        self.sync_all()
+        with self.events.reported():
+            if self.state and self.events.selected:
+                self.events.begin()  # the SDK's first message is the state
+            self.sync_all()
 
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
         """Check all that is set, and name every problem at once."""
@@ -228,8 +232,10 @@ class TapMixpanelParallel(Tap):
         as_json = about_format == "json"
         with one_clear_message(cls.logger):
             if options.pop("status"):
-                saved = read_json(state or "-", "state")
-                print_report(Status.of(read_state(saved, STREAM)), as_json=as_json)
+                status = Status.of(read_state(read_json(state or "-", "state"), STREAM))
+                if (path := options["report"]) is not None:
+                    write_status_report(Path(path), status, Clock().now())
+                print_report(status, as_json=as_json)
                 return
             plan_only = options.pop("plan")
             cls.print_version(print_fn=cls.logger.info)
@@ -245,6 +251,7 @@ class TapMixpanelParallel(Tap):
                     cls.logger.warning(warning)
                 print_report(tap.settings.plan(tap.events.saved_state()), as_json=as_json)
             else:
+                tap.events.command = command_again(sys.argv, os.environ)
                 gc.freeze()  # what is imported stays, so no collection needs to look at it again
                 tap.run_sync()
 

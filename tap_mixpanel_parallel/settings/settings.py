@@ -70,6 +70,7 @@ class Settings:
     batch_config: BatchConfig | None
     processes: int | None
     spool_dir: Path
+    report: Path | None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -199,6 +200,7 @@ class Settings:
             batch_config=read_batch(reader),
             processes=reader.optional_integer("processes"),
             spool_dir=reader.directory("spool_dir"),
+            report=reader.report_file("report"),
             warnings=tuple(reader.warnings),
         )
         if reader.problems:
