@@ -26,7 +26,6 @@ from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.report.display import is_wanted, live_display
 from tap_mixpanel_parallel.report.log import LogLines
 from tap_mixpanel_parallel.report.observers import notify_each
-from tap_mixpanel_parallel.report.page.run_report import About, RunReport
 from tap_mixpanel_parallel.report.progress import Progress
 from tap_mixpanel_parallel.run import Run, Surroundings
 from tap_mixpanel_parallel.settings.credentials import Credentials
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from tap_mixpanel_parallel.forms import Way
     from tap_mixpanel_parallel.plan.state import ExportState
     from tap_mixpanel_parallel.report.observers import Observer
+    from tap_mixpanel_parallel.report.page.run_report import RunReport
     from tap_mixpanel_parallel.report.results import BatchProgress, ParallelFetchResult
     from tap_mixpanel_parallel.settings.settings import Settings
     from tap_mixpanel_parallel.tap import TapMixpanelParallel
@@ -159,6 +159,12 @@ class EventsStream(Stream):
         if settings.report is None:
             yield
             return
+        # Rarely needed, and slow to import.
+        from tap_mixpanel_parallel.report.page.run_report import (  # noqa: PLC0415
+            About,
+            RunReport,
+        )
+
         redact = Redactor(settings.credentials)
         report = RunReport(
             settings.report,

@@ -32,7 +32,6 @@ from tap_mixpanel_parallel.messages import MessageWriter
 from tap_mixpanel_parallel.plan.bookmark import read_state, to_bookmark
 from tap_mixpanel_parallel.plan.state import ExportState
 from tap_mixpanel_parallel.plan.status import Status
-from tap_mixpanel_parallel.report.page.run_report import write_status_report
 from tap_mixpanel_parallel.report.results import ParallelFetchResult
 from tap_mixpanel_parallel.sdk_settings import (
     read_environment,
@@ -234,6 +233,10 @@ class TapMixpanelParallel(Tap):
             if options.pop("status"):
                 status = Status.of(read_state(read_json(state or "-", "state"), STREAM))
                 if (path := options["report"]) is not None:
+                    from tap_mixpanel_parallel.report.page.run_report import (  # noqa: PLC0415
+                        write_status_report,
+                    )
+
                     write_status_report(Path(path), status, Clock().now())
                 print_report(status, as_json=as_json)
                 return

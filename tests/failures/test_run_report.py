@@ -143,6 +143,7 @@ def test_a_run_that_is_stopped(make_lab: LabMaker, signum: signal.Signals) -> No
             assert outcome_of(path) == "The run has begun and has not ended."
             gate.let_pass(1)
             wait_until(lambda: b'"loaded":[["' in out.read_bytes().replace(b" ", b""), "a state")
+            gate.wait_for(2)
             tap.send_signal(signum)
             tap.wait(PATIENCE)
         gate.open()
