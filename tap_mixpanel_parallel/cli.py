@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import signal
 import sys
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from tap_mixpanel_parallel.settings.values import parse_json
 from tap_mixpanel_parallel.wording import printable, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, MutableMapping, Sequence
+    from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 
 _PLAIN_MARKS: Final = str.maketrans("█▒✗·", "#+x.")
 """For a standard output whose encoding lacks them."""
@@ -68,6 +69,12 @@ def add_options(command: click.Command) -> click.Command:
                 metavar="FIRST..LAST",
                 help="Read these days again though they are loaded, e.g. "
                 "2025-01-05..2025-01-11; replaces the setting `replay`.",
+            ),
+            click.Option(
+                ["--report"],
+                metavar="FILE",
+                help="Write an HTML report of the run, or with --status of the state; replaces "
+                "the setting `report`.",
             ),
             click.Option(
                 ["--plan"],
@@ -209,6 +216,21 @@ def one_clear_message(logger: logging.Logger) -> Iterator[None]:
         _fail(logger, [f"stream_maps: {error}"])
     except RecursionError:
         _fail(logger, ["config, state or catalog: is nested too deeply; give a flatter one"])
+
+
+def command_again(arguments: Sequence[str], environ: Mapping[str, str]) -> str:
+    """What a person types to run the same once more.
+
+    Args:
+        arguments: How this process was started.
+        environ: Its environment; Meltano says there that it is Meltano.
+    """
+    if extractor := environ.get("MELTANO_EXTRACTOR_NAME"):
+        environment = environ.get("MELTANO_ENVIRONMENT")
+        option = ["--environment", environment] if environment else []
+        return f"{shlex.join(['meltano', *option, 'run', extractor])} <your loader>"
+    program = Path(arguments[0]).name
+    return printable(f"{shlex.join([program, *arguments[1:]])} | <your loader>")
 
 
 def exit_code(signum: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -28,10 +28,11 @@ from tap_mixpanel_parallel.report.observers import notify_each
 from tap_mixpanel_parallel.report.progress import Progress
 from tap_mixpanel_parallel.run import Run, Surroundings
 from tap_mixpanel_parallel.settings.reader import ConfigReader
+from tap_mixpanel_parallel.settings.shown import shown_settings
 from tap_mixpanel_parallel.source import open_source
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from tap_mixpanel_parallel.forms import Way
     from tap_mixpanel_parallel.plan.plan import Plan
     from tap_mixpanel_parallel.plan.state import ExportState
+    from tap_mixpanel_parallel.report.observers import Observer
+    from tap_mixpanel_parallel.report.page.run_report import RunReport
     from tap_mixpanel_parallel.report.results import BatchProgress, ParallelFetchResult
     from tap_mixpanel_parallel.settings.settings import Settings
     from tap_mixpanel_parallel.tap import TapMixpanelParallel
@@ -68,6 +71,7 @@ class EventsStream(Stream):
         result: The outcome of the last `sync`; None before it.
         progress: Where the last `sync` stands, or has ended; None before its plan.
         is_running: Whether `sync` is under way.
+        command: What a person types to run the same once more; empty if it is not known.
     """
 
     # Records are built to the schema; conforming them once more would only cost time.
@@ -80,8 +84,10 @@ class EventsStream(Stream):
         self.result: ParallelFetchResult | None = None
         self.progress: Progress | None = None
         self.is_running = False
+        self.command = ""
         self._mixpanel = tap
         self._limit: RateLimit | None = None
+        self._report: RunReport | None = None
 
     def apply_catalog(self, catalog: Catalog) -> None:
         """Select what a catalog selects, and nothing else: see `read_catalog`."""
@@ -136,6 +142,35 @@ class EventsStream(Stream):
             raise
         finally:
             self.is_running = False
+
+    @contextmanager
+    def reported(self) -> Iterator[None]:
+        """Have the setting `report`, if it is set, tell of what the block does.
+
+        Raises:
+            TapError: If the report can't be written as the block begins.
+        """
+        settings = self._mixpanel.settings
+        if settings.report is None:
+            yield
+            return
+        # Rarely needed, and slow to import.
+        from tap_mixpanel_parallel.report.page.run_report import (  # noqa: PLC0415
+            About,
+            RunReport,
+        )
+
+        redact = Redactor(settings.credentials)
+        report = RunReport(
+            settings.report,
+            About(settings, shown_settings(self._mixpanel.config, settings, redact), self.command),
+            lambda: read_state(self._mixpanel.state, self.name),
+            redact.reason,
+            self._mixpanel.clock,
+            self.logger,
+        )
+        with report as self._report:
+            yield
 
     def begin(self) -> ExportState:
         """The state that a run starts from, as the run's first STATE has to tell it.
@@ -203,6 +238,8 @@ class EventsStream(Stream):
         self.logger.info(plan.summary)
         for warning in plan.warnings:
             self.logger.warning(warning)
+        if self._report is not None:
+            self._report.plan = plan
         windows = [planned.window for planned in plan.windows]
         shows = is_wanted()
         with self._way(settings, state, folder) as way:
@@ -261,12 +298,13 @@ class EventsStream(Stream):
 
         progress = Progress(windows, settings, limit, clock, tell)
         log = LogLines(self.logger, progress, settings, redact, quiet=quiet)
+        observers: list[Observer] = [progress, log, *([self._report] if self._report else [])]
         surroundings = Surroundings(
             self.sink,
             folder,
             limit,
             clock,
-            notify_each(progress, log),
+            notify_each(*observers),
             redact,
             way.store,
             way.processes,

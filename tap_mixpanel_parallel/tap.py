@@ -7,6 +7,7 @@ import gc
 import os
 import sys
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from singer_sdk import Tap
@@ -20,6 +21,7 @@ from singer_sdk.plugin_base import _ConfigInput
 from tap_mixpanel_parallel.catalog import read_catalog
 from tap_mixpanel_parallel.cli import (
     add_options,
+    command_again,
     exit_code,
     log_set_up,
     one_clear_message,
@@ -182,9 +184,10 @@ class TapMixpanelParallel(Tap):
         Raises:
             TapError: If the run can't go on, or if windows failed.
         """
-        if self.state and self.events.selected:
-            self.events.begin()  # the SDK's first message is the state
-        self.sync_all()
+        with self.events.reported():
+            if self.state and self.events.selected:
+                self.events.begin()  # the SDK's first message is the state
+            self.sync_all()
 
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
         """Check all that is set, and name every problem at once."""
@@ -229,8 +232,14 @@ class TapMixpanelParallel(Tap):
         as_json = about_format == "json"
         with one_clear_message(cls.logger):
             if options.pop("status"):
-                saved = read_json(state or "-", "state")
-                print_report(Status.of(read_state(saved, STREAM)), as_json=as_json)
+                status = Status.of(read_state(read_json(state or "-", "state"), STREAM))
+                if (path := options["report"]) is not None:
+                    from tap_mixpanel_parallel.report.page.run_report import (  # noqa: PLC0415
+                        write_status_report,
+                    )
+
+                    write_status_report(Path(path), status, Clock().now())
+                print_report(status, as_json=as_json)
                 return
             plan_only = options.pop("plan")
             if not plan_only:
@@ -247,6 +256,7 @@ class TapMixpanelParallel(Tap):
                     cls.logger.warning(warning)
                 print_report(tap.events.plan(tap.events.saved_state()), as_json=as_json)
             else:
+                tap.events.command = command_again(sys.argv, os.environ)
                 gc.freeze()  # what is imported stays, so no collection needs to look at it again
                 is_told = tap.settings.summary_format == "json"
                 told = numbers_at_the_end(lambda: numbers_of(tap.events.progress))

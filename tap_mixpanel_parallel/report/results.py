@@ -26,9 +26,9 @@ class BatchResult:
         attempts: How often it was requested.
         error: Why it failed; None if it is loaded.
         quarantined: Lines that went to the quarantine file.
-        read_on: The part of the documents about such an error; None if it is loaded.
         duplicates: How many events repeat one of the window: they are among `events`, or
             `deduplicate` has dropped them. None if they were not counted.
+        read_on: The part of the documents about such an error; None if it is loaded.
     """
 
     window: Window
@@ -38,8 +38,8 @@ class BatchResult:
     attempts: int
     error: str | None = None
     quarantined: int = 0
-    read_on: str | None = None
     duplicates: int | None = 0
+    read_on: str | None = None
 
     @property
     def success(self) -> bool:

@@ -214,6 +214,11 @@ _PROPERTIES: Final = {
         "Spool directory",
         "Where windows wait on disk. Default: the system's temporary directory.",
     ),
+    "report": _text(
+        "Report",
+        "The file of the run report, an HTML page; see [Report](docs/report.md). "
+        "On the command line: `--report FILE`.",
+    ),
 }
 
 CONFIG_SCHEMA: Final[dict[str, Any]] = {

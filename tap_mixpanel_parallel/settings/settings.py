@@ -73,6 +73,7 @@ class Settings:
     batch_config: BatchConfig | None
     processes: int | None
     spool_dir: Path
+    report: Path | None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -210,6 +211,7 @@ class Settings:
             batch_config=read_batch(reader),
             processes=reader.optional_integer("processes"),
             spool_dir=reader.directory("spool_dir"),
+            report=reader.report_file("report"),
             warnings=tuple(reader.warnings),
         )
         if reader.problems:

@@ -36,6 +36,7 @@ BASE: Final[dict[str, Any]] = {
     "start_date": "2025-01-01",
 }
 FOLDER: Final = tempfile.gettempdir()
+REPORT: Final = f"{FOLDER}/report-of-no-run.html"
 DAY: Final = date(2025, 1, 5)
 BATCH: Final[dict[str, Any]] = {
     "encoding": {"format": "parquet"},
@@ -110,6 +111,7 @@ TAKEN: Final[list[tuple[str, Any, Any]]] = [
         for value in (BATCH, json.dumps(BATCH), f" {json.dumps(BATCH)}")
     ],
     *[("spool_dir", value, Path(FOLDER)) for value in (FOLDER, f"{FOLDER}\n")],
+    *[("report", value, Path(REPORT)) for value in (REPORT, f" {REPORT}\n")],
 ]
 
 BATCH_CHANGES: Final[tuple[dict[str, Any], ...]] = (
@@ -172,6 +174,7 @@ REFUSED: Final[list[tuple[str, Any]]] = [
     *[("batch_config", value) for value in ("x", 1, 1.5, True, ["x"], '["x"]', "{")],
     *[("batch_config", BATCH | changed) for changed in BATCH_CHANGES],
     *[("spool_dir", value) for value in ("/nowhere/at/all", 7, True)],
+    *[("report", value) for value in ("/nowhere/at/all", "/dev/null", FOLDER, "a\x00b", 7, True)],
 ]
 
 
