@@ -22,6 +22,7 @@ from tap_mixpanel_parallel.fetch.spool import Spool
 from tap_mixpanel_parallel.forms import as_files, as_messages
 from tap_mixpanel_parallel.messages import StreamSink
 from tap_mixpanel_parallel.plan.bookmark import check_fits, read_state, to_bookmark
+from tap_mixpanel_parallel.plan.state import ExportState
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.report.display import is_wanted, live_display
 from tap_mixpanel_parallel.report.log import LogLines
@@ -34,14 +35,14 @@ from tap_mixpanel_parallel.settings.reader import ConfigReader
 from tap_mixpanel_parallel.settings.schema import API_URLS, SANDBOX
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from singer_sdk.singerlib import Catalog, RecordMessage, SchemaMessage
 
+    from tap_mixpanel_parallel.convert.conversion import Part
     from tap_mixpanel_parallel.forms import Way
-    from tap_mixpanel_parallel.plan.state import ExportState
     from tap_mixpanel_parallel.report.results import BatchProgress, ParallelFetchResult
     from tap_mixpanel_parallel.settings.settings import Settings
     from tap_mixpanel_parallel.tap import TapMixpanelParallel
@@ -119,9 +120,7 @@ class EventsStream(Stream):
             TerminatedError: If a signal asked to stop.
             TapError: If the run can't go on.
         """
-        settings = self._mixpanel.settings
-        for warning in settings.warnings:
-            self.logger.warning(warning)
+        settings = self._settings_told()
         known = self._mixpanel.state.get("bookmarks", {}).get(self.name)
         state = self.begin()
         self._write_schema_message()
@@ -133,7 +132,9 @@ class EventsStream(Stream):
                 query = _query(settings, stack)
                 spool = stack.enter_context(Spool(settings.spool_dir))
                 if self.ABORT_AT_RECORD_COUNT is None:
-                    self.result = self._load(settings, state, query, spool.path)
+                    way = self._way(settings, state, spool.path)
+                    for _ in self._load(settings, state, query, spool.path, way):
+                        pass
                 else:
                     self._sample(settings, state, query, spool.path)
         except TerminatedError:
@@ -141,6 +142,64 @@ class EventsStream(Stream):
             raise
         finally:
             self.is_running = False
+
+    def parts(self, make_way: Callable[[Path], Way]) -> Iterator[Part]:
+        """Fetch everything that is left to do, for a program to take part by part.
+
+        The tap's state says that a part is loaded once the next is asked for.
+
+        Args:
+            make_way: How events leave, by the folder where they wait.
+
+        Raises:
+            ExportFailedError: As `sync` does, after the last part.
+            TapError: If the run can't go on.
+        """
+        settings, state = self._settings_told(), self.begin()
+        with ExitStack() as stack:
+            query = _query(settings, stack)
+            folder = stack.enter_context(Spool(settings.spool_dir)).path
+            yield from self._load(settings, state, query, folder, nullcontext(make_way(folder)))
+
+    def look(self, window: Window, way: Way) -> Iterator[Part]:
+        """Fetch some days with one request, whatever is loaded, and leave the state as it is.
+
+        Args:
+            window: The days.
+            way: How events leave.
+
+        Raises:
+            TapError: If they can't be had.
+        """
+        settings = self._settings_told()
+        with ExitStack() as stack:
+            query = _query(settings, stack)
+            folder = stack.enter_context(Spool(settings.spool_dir)).path
+            progress, _, run = self._make_run(
+                settings, ExportState(), [window], folder, way, quiet=True
+            )
+            if is_wanted():
+                stack.enter_context(live_display(progress))
+            yield from run.parts([window], query)
+            for failed in progress.result.failed:
+                raise TapError(f"{window}: {failed.error}")
+
+    @property
+    def settings(self) -> Settings:
+        """The tap's settings."""
+        return self._mixpanel.settings
+
+    def _settings_told(self) -> Settings:
+        """The settings, with what should be known of them told."""
+        settings = self.settings
+        for warning in settings.warnings:
+            self.logger.warning(warning)
+        return settings
+
+    @property
+    def selected_names(self) -> tuple[str, ...]:
+        """The columns that are selected."""
+        return tuple(name for name in self.schema["properties"] if self.mask["properties", name])
 
     def begin(self) -> ExportState:
         """The state that a run starts from, as the run's first STATE has to tell it.
@@ -184,22 +243,27 @@ class EventsStream(Stream):
         return StreamSink(self._mixpanel.writer, self._mixpanel.state, self.name)
 
     def _load(
-        self, settings: Settings, state: ExportState, query: Query, folder: Path
-    ) -> ParallelFetchResult:
-        """Load everything that is left to do."""
+        self,
+        settings: Settings,
+        state: ExportState,
+        query: Query,
+        folder: Path,
+        how: AbstractContextManager[Way],
+    ) -> Iterator[Part]:
+        """Load everything that is left to do, and give each part as it begins to leave."""
         plan = settings.plan(state)
         self.logger.info(plan.summary)
         for warning in plan.warnings:
             self.logger.warning(warning)
         windows = [planned.window for planned in plan.windows]
         shows = is_wanted()
-        with self._way(settings, state, folder) as way:
+        with how as way:
             progress, log, run = self._make_run(settings, state, windows, folder, way, quiet=shows)
             with live_display(progress) if shows else nullcontext():
-                run.run(windows, query)
+                yield from run.parts(windows, query)
         log.sum_up()
+        self.result = progress.result
         _judge(settings, progress.result)
-        return progress.result
 
     def _sample(self, settings: Settings, state: ExportState, query: Query, folder: Path) -> None:
         """Fetch and write an event of one day, to see that requests work."""
@@ -259,7 +323,7 @@ class EventsStream(Stream):
         progress = Progress(len(windows), limit, clock, tell)
         log = LogLines(self.logger, progress, settings, redact, quiet=quiet)
         surroundings = Surroundings(
-            self.sink,
+            way.output,
             folder,
             limit,
             clock,

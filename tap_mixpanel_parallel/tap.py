@@ -26,6 +26,7 @@ from tap_mixpanel_parallel.cli import (
 )
 from tap_mixpanel_parallel.clock import Clock
 from tap_mixpanel_parallel.exceptions import ExportFailedError, SettingsError, TapError
+from tap_mixpanel_parallel.iteration import read_batches, read_events
 from tap_mixpanel_parallel.messages import MessageWriter
 from tap_mixpanel_parallel.plan.bookmark import read_state, to_bookmark
 from tap_mixpanel_parallel.plan.state import ExportState
@@ -43,10 +44,11 @@ from tap_mixpanel_parallel.streams import STREAM, EventsStream
 from tap_mixpanel_parallel.wording import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
     import click
+    from pyarrow import RecordBatchReader
     from singer_sdk.helpers.capabilities import CapabilitiesEnum
     from singer_sdk.singerlib import Catalog
 
@@ -74,6 +76,7 @@ class TapMixpanelParallel(Tap):
 
     def __init__(
         self,
+        config: dict[str, Any] | None = None,
         *,
         clock: Clock | None = None,
         on_batch_complete: Callable[[BatchProgress], None] | None = None,
@@ -82,9 +85,10 @@ class TapMixpanelParallel(Tap):
         """Make a tap.
 
         Args:
+            config: The settings.
             clock: The time.
             on_batch_complete: Called as each window ends.
-            kwargs: What every SDK tap takes: `config`, `state`, `catalog` and so on.
+            kwargs: What else every SDK tap takes: `state`, `catalog` and so on.
 
         Raises:
             ConfigValidationError: If a setting is not valid.
@@ -96,7 +100,7 @@ class TapMixpanelParallel(Tap):
         self.clock = clock or Clock()
         self.on_batch_complete = on_batch_complete
         self._settings: Settings | None = None
-        super().__init__(**kwargs)
+        super().__init__(config=config, **kwargs)
 
     @property
     def settings(self) -> Settings:
@@ -115,7 +119,7 @@ class TapMixpanelParallel(Tap):
         return cast("MessageWriter", self.message_writer)
 
     @property
-    def events(self) -> EventsStream:
+    def stream(self) -> EventsStream:
         """The stream `events`."""
         return cast("EventsStream", self.streams[STREAM])
 
@@ -155,6 +159,30 @@ class TapMixpanelParallel(Tap):
         """The streams: `events`."""
         return [EventsStream(self)]
 
+    @property
+    def result(self) -> ParallelFetchResult | None:
+        """The outcome of the last run, or of the last iteration; None before it has ended."""
+        return self.stream.result
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """The events, window by window as they arrive; see docs/python.md.
+
+        After each window, `state` says that it is loaded.
+
+        Raises:
+            ExportFailedError: After all others, if windows failed.
+            TapError: If the run can't go on.
+        """
+        return read_events(self.stream)
+
+    def arrow(self) -> RecordBatchReader:
+        """The same as `pyarrow.RecordBatch`es; it needs the extra `files`.
+
+        Raises:
+            TapError: As `events` does, or if pyarrow is not installed.
+        """
+        return read_batches(self.stream)
+
     def run(self) -> ParallelFetchResult:
         """Run the tap from Python; windows that failed are in the result, not raised.
 
@@ -165,7 +193,7 @@ class TapMixpanelParallel(Tap):
             self.run_sync()
         except ExportFailedError as error:
             return error.result
-        return self.events.result or ParallelFetchResult((), 0.0)
+        return self.stream.result or ParallelFetchResult((), 0.0)
 
     def run_sync(self) -> None:
         """Emit everything that is left to do.
@@ -173,8 +201,8 @@ class TapMixpanelParallel(Tap):
         Raises:
             TapError: If the run can't go on, or if windows failed.
         """
-        if self.state and self.events.selected:
-            self.events.begin()  # the SDK's first message is the state
+        if self.state and self.stream.selected:
+            self.stream.begin()  # the SDK's first message is the state
         self.sync_all()
 
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
@@ -194,12 +222,15 @@ class TapMixpanelParallel(Tap):
                 raise ConfigValidationError("; ".join(problems), errors=problems, schema=schema)
         return problems
 
+    def _setup_signal_handlers(self) -> None:
+        """Leave the handlers to the program, of which the tap is a part; see `invoke`."""
+
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """End the run at the next line end; the second time, end at once."""
         if self.writer.stop_signal is not None:
             os._exit(exit_code(signum))
         self.writer.stop(signum)
-        if self._streams is None or not self.events.is_running:
+        if self._streams is None or not self.stream.is_running:
             sys.exit(exit_code(signum))
 
     @classmethod
@@ -240,10 +271,11 @@ class TapMixpanelParallel(Tap):
                 catalog=read_json(catalog, "catalog") if catalog else None,
                 parse_env_config=config.parse_env,
             )
+            super(TapMixpanelParallel, tap)._setup_signal_handlers()
             if plan_only:
                 for warning in tap.settings.warnings:
                     cls.logger.warning(warning)
-                print_report(tap.settings.plan(tap.events.saved_state()), as_json=as_json)
+                print_report(tap.settings.plan(tap.stream.saved_state()), as_json=as_json)
             else:
                 gc.freeze()  # what is imported stays, so no collection needs to look at it again
                 tap.run_sync()
