@@ -263,7 +263,7 @@ class EventsStream(Stream):
                 yield from run.parts(windows, query)
         log.sum_up()
         self.result = progress.result
-        _judge(settings, progress.result)
+        _judge(settings, self.result)
 
     def _sample(self, settings: Settings, state: ExportState, query: Query, folder: Path) -> None:
         """Fetch and write an event of one day, to see that requests work."""
