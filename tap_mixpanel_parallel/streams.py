@@ -24,8 +24,8 @@ from tap_mixpanel_parallel.messages import StreamSink
 from tap_mixpanel_parallel.plan.bookmark import check_fits, read_state, to_bookmark
 from tap_mixpanel_parallel.plan.state import ExportState
 from tap_mixpanel_parallel.plan.windows import Window
-from tap_mixpanel_parallel.report.display import is_wanted, live_display
 from tap_mixpanel_parallel.report.log import LogLines
+from tap_mixpanel_parallel.report.notebook import wanted_display
 from tap_mixpanel_parallel.report.observers import notify_each
 from tap_mixpanel_parallel.report.progress import Progress
 from tap_mixpanel_parallel.run import Run, Surroundings
@@ -178,8 +178,8 @@ class EventsStream(Stream):
             progress, _, run = self._make_run(
                 settings, ExportState(), [window], folder, way, quiet=True
             )
-            if is_wanted():
-                stack.enter_context(live_display(progress))
+            if display := wanted_display():
+                stack.enter_context(display(progress))
             yield from run.parts([window], query)
             for failed in progress.result.failed:
                 raise TapError(f"{window}: {failed.error}")
@@ -256,10 +256,12 @@ class EventsStream(Stream):
         for warning in plan.warnings:
             self.logger.warning(warning)
         windows = [planned.window for planned in plan.windows]
-        shows = is_wanted()
+        display = wanted_display()
         with how as way:
-            progress, log, run = self._make_run(settings, state, windows, folder, way, quiet=shows)
-            with live_display(progress) if shows else nullcontext():
+            progress, log, run = self._make_run(
+                settings, state, windows, folder, way, quiet=display is not None
+            )
+            with display(progress) if display else nullcontext():
                 yield from run.parts(windows, query)
         log.sum_up()
         self.result = progress.result

@@ -49,11 +49,11 @@ def live_display(progress: Progress, console: Console | None = None) -> Iterator
         if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr
     ]
 
-    def render() -> RenderableType:
-        return _render(progress, console.height)
+    def frame() -> RenderableType:
+        return render(progress, console.height)
 
     try:
-        with Live(console=console, get_renderable=render, refresh_per_second=5, transient=True):
+        with Live(console=console, get_renderable=frame, refresh_per_second=5, transient=True):
             for handler in handlers:
                 handler.setStream(sys.stderr)  # which Live has replaced
             yield
@@ -62,7 +62,7 @@ def live_display(progress: Progress, console: Console | None = None) -> Iterator
             handler.setStream(sys.stderr)
 
 
-def _render(progress: Progress, height: int) -> RenderableType:
+def render(progress: Progress, height: int) -> RenderableType:
     """The whole, the windows under way, and what has failed."""
     completed = len(progress.batches)
     whole = Table.grid(padding=(0, 2), expand=True)

@@ -320,7 +320,7 @@ def rendered(
     console = Console(width=width, height=height, color_system=None)
     with console.capture() as capture:
         progress = Counted(requests, ended, total, limit or Limit())
-        console.print(display._render(progress, height))
+        console.print(display.render(progress, height))
     return [line.rstrip() for line in capture.get().splitlines()]
 
 
