@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from importlib.util import find_spec
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
@@ -13,7 +14,10 @@ import msgspec
 
 from tap_mixpanel_parallel.exceptions import OutputError, TapError
 from tap_mixpanel_parallel.fetch.spool import read_back
-from tap_mixpanel_parallel.forms import as_rows, as_tables, beginner
+from tap_mixpanel_parallel.forms import Way, as_rows, as_tables, beginner
+from tap_mixpanel_parallel.report.census import Census, Counting
+from tap_mixpanel_parallel.report.description import Description
+from tap_mixpanel_parallel.write.output import Handover
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
 
     from pyarrow import RecordBatch, RecordBatchReader, Schema
 
+    from tap_mixpanel_parallel.plan.windows import Window
     from tap_mixpanel_parallel.streams import EventsStream
 
 _BATCH_ROWS: Final = 65_536
@@ -119,3 +124,16 @@ def _schema(stream: EventsStream) -> Schema:
     return pa.schema(
         [(field.name, getattr(field.type, "storage_type", field.type)) for field in found]
     )
+
+
+def describe(stream: EventsStream, window: Window) -> Description:
+    """What the events of some days hold; it takes one request.
+
+    Raises:
+        TapError: If they can't be had.
+    """
+    form = Counting()
+    way = Way(lambda _: form, partial(Handover, lambda _: None))
+    for _ in stream.look(window, way):
+        pass
+    return Description(window, stream.settings.selection, form.census or Census())

@@ -6,6 +6,7 @@ import copy
 import gc
 import os
 import sys
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from singer_sdk import Tap
@@ -17,6 +18,7 @@ from singer_sdk.plugin_base import _ConfigInput
 
 from tap_mixpanel_parallel.catalog import read_catalog
 from tap_mixpanel_parallel.cli import (
+    LAST_WEEK,
     add_options,
     exit_code,
     log_set_up,
@@ -26,11 +28,12 @@ from tap_mixpanel_parallel.cli import (
 )
 from tap_mixpanel_parallel.clock import Clock
 from tap_mixpanel_parallel.exceptions import ExportFailedError, SettingsError, TapError
-from tap_mixpanel_parallel.iteration import read_batches, read_events
+from tap_mixpanel_parallel.iteration import describe, read_batches, read_events
 from tap_mixpanel_parallel.messages import MessageWriter
 from tap_mixpanel_parallel.plan.bookmark import read_state, to_bookmark
 from tap_mixpanel_parallel.plan.state import ExportState
 from tap_mixpanel_parallel.plan.status import Status
+from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.report.results import ParallelFetchResult
 from tap_mixpanel_parallel.sdk_settings import (
     read_environment,
@@ -38,6 +41,7 @@ from tap_mixpanel_parallel.sdk_settings import (
     take,
     unknown_settings,
 )
+from tap_mixpanel_parallel.settings.dates import parse_days
 from tap_mixpanel_parallel.settings.schema import CONFIG_SCHEMA
 from tap_mixpanel_parallel.settings.settings import Settings
 from tap_mixpanel_parallel.streams import STREAM, EventsStream
@@ -183,6 +187,20 @@ class TapMixpanelParallel(Tap):
         """
         return read_batches(self.stream)
 
+    def days_of(self, text: str) -> Window:
+        """The days that `--describe` names: by default the last week, up to yesterday.
+
+        Raises:
+            TapError: If they are not valid.
+        """
+        today = self.settings.today
+        if text == LAST_WEEK:
+            return Window(today - timedelta(days=7), today - timedelta(days=1))
+        try:
+            return parse_days(text, today)
+        except ValueError as error:
+            raise TapError(f"describe: {shown(text)} {error}") from None
+
     def run(self) -> ParallelFetchResult:
         """Run the tap from Python; windows that failed are in the result, not raised.
 
@@ -262,7 +280,7 @@ class TapMixpanelParallel(Tap):
                 saved = read_json(state or "-", "state")
                 print_report(Status.of(read_state(saved, STREAM)), as_json=as_json)
                 return
-            plan_only = options.pop("plan")
+            plan_only, days = options.pop("plan"), options.pop("describe")
             cls.print_version(print_fn=cls.logger.info)
             given = {name: value for name, value in options.items() if value is not None}
             tap = cls(
@@ -276,6 +294,8 @@ class TapMixpanelParallel(Tap):
                 for warning in tap.settings.warnings:
                     cls.logger.warning(warning)
                 print_report(tap.settings.plan(tap.stream.saved_state()), as_json=as_json)
+            elif days is not None:
+                print_report(describe(tap.stream, tap.days_of(days)), as_json=as_json)
             else:
                 gc.freeze()  # what is imported stays, so no collection needs to look at it again
                 tap.run_sync()
