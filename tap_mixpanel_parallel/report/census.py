@@ -114,7 +114,7 @@ class Tally(Generic[T]):
     """Keeps what is known of the most frequent names, and forgets rare ones if there are many.
 
     Attributes:
-        missed: How often a name may have occurred, at most, before it was kept.
+        missed: How many a count lacks at most, as its name was forgotten before.
     """
 
     def __init__(self, make: Callable[[], T], most: int) -> None:
@@ -138,7 +138,7 @@ class Tally(Generic[T]):
             return self.of(f"{name[:LONGEST_NAME]}…")
         if len(self._kept) >= 2 * self._most:
             ranked = self.ranked()
-            self.missed = max(self.missed, ranked[self._most][1].count)
+            self.missed += ranked[self._most][1].count
             self._kept = dict(ranked[: self._most])
         found = self._kept[name] = self._make()
         return found

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from rich.cells import cell_len, set_cell_size
 
-from tap_mixpanel_parallel.report.suggestion import setting_text, suggest, view_text
+from tap_mixpanel_parallel.report.suggestion import setting_of, setting_text, suggest, view_text
 from tap_mixpanel_parallel.wording import counted, printable
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Description:
                 "events": census.events.missed,
                 "properties": census.properties.missed,
             },
-            "property_columns": [column.setting for column in columns],
+            "property_columns": list(map(setting_of, columns)),
             "view": view_text(columns),
         }
 
@@ -150,7 +150,7 @@ def _text(raw: bytes, cut: int) -> str | None:
     """A JSON string, that may be cut, without its last bytes; None if it can't be read so."""
     try:
         return msgspec.json.decode(raw[: len(raw) - cut] + b'"' if cut else raw, type=str)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 

@@ -67,23 +67,6 @@ class SuggestedColumn:
     name: str
     type: str
 
-    @property
-    def setting(self) -> str | dict[str, str]:
-        """The column in `property_columns`."""
-        more = {"type": self.type} if self.type != "string" else {}
-        if self.name != plain_name(self.property):
-            more["name"] = self.name
-        return {"property": self.property, **more} if more else self.property
-
-    @property
-    def sql(self) -> str:
-        """The column in a `SELECT` of DuckDB's."""
-        arrow = "->" if self.type == "json" else "->>"
-        value = f"properties{arrow}{_literal(json_path(self.property))}"
-        if self.type in _SQL_TYPES:
-            value = f"TRY_CAST({value} AS {_SQL_TYPES[self.type]})"
-        return f'{value} AS "{self.name}"'
-
 
 def plain_name(property: str) -> str:  # noqa: A002 - Mixpanel's word
     """A column's name for a property: small letters of ASCII, digits and `_`."""
@@ -127,19 +110,36 @@ def _free_name(name: str, taken: set[str]) -> str:
     return free
 
 
+def setting_of(column: SuggestedColumn) -> str | dict[str, str]:
+    """The column in `property_columns`."""
+    more = {"type": column.type} if column.type != "string" else {}
+    if column.name != plain_name(column.property):
+        more["name"] = column.name
+    return {"property": column.property, **more} if more else column.property
+
+
 def setting_text(columns: Iterable[SuggestedColumn]) -> str:
     """The value of `property_columns`, as JSON with a line for each column."""
-    lines = (f"  {_json(column.setting)}" for column in columns)
+    lines = (f"  {_json(setting_of(column))}" for column in columns)
     return "[\n" + ",\n".join(lines) + "\n]"
 
 
 def view_text(columns: Iterable[SuggestedColumn]) -> str:
     """A view of DuckDB's, with a line for each column."""
     fields = [name for name in _FIELDS if name != "properties"]
-    lines = [", ".join(fields), *(column.sql for column in columns), "properties"]
+    lines = [", ".join(fields), *map(_sql, columns), "properties"]
     return (
         f"CREATE OR REPLACE VIEW {_VIEW} AS\nSELECT\n  " + ",\n  ".join(lines) + f"\nFROM {_TABLE};"
     )
+
+
+def _sql(column: SuggestedColumn) -> str:
+    """The column in a `SELECT` of DuckDB's."""
+    arrow = "->" if column.type == "json" else "->>"
+    value = f"properties{arrow}{_literal(json_path(column.property))}"
+    if column.type in _SQL_TYPES:
+        value = f"TRY_CAST({value} AS {_SQL_TYPES[column.type]})"
+    return f'{value} AS "{column.name}"'
 
 
 def json_path(name: str) -> str:
