@@ -13,6 +13,7 @@ demo: .venv/demo
 	mkdir -p output
 	meltano --env-file=/dev/null run tap-mixpanel-parallel target-duckdb
 	python demo/report.py
+	python demo/questions.py
 
 # Everything that CI runs.
 test: lint unit

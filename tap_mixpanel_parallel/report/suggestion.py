@@ -30,7 +30,7 @@ _FIELDS: Final = (
 _OF_FIELDS: Final = {"time", "distinct_id", "$insert_id", "mp_processing_time_ms"}
 """The properties that these fields hold."""
 
-_MOST_COLUMNS: Final = 50
+_MOST_COLUMNS: Final = 100
 _LEAST_SHARE: Final = 0.01
 _LONGEST_COLUMN: Final = 60
 _VIEW: Final = "mixpanel.events_wide"
