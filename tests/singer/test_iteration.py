@@ -169,14 +169,22 @@ def test_who_leaves_early_leaves_nothing_behind(tmp_path: Path) -> None:
     assert loaded(tap) == []
 
 
+@pytest.fixture
+def _program() -> Iterator[None]:
+    """Handle Ctrl-C as a program does that does not care."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_program")
 def test_an_interrupt_while_nothing_arrives_ends_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As Ctrl-C in a terminal, and the square in a notebook."""
-    before = signal.getsignal(signal.SIGINT)
     with Gate(AS_OF) as gate, served(as_of=gate) as config:
         tap = TapMixpanelParallel(config | {"spool_dir": str(tmp_path)})
-        assert signal.getsignal(signal.SIGINT) is before
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
         monkeypatch.setattr(Output, "check", lambda _: signal.raise_signal(signal.SIGINT))
 
         with pytest.raises(KeyboardInterrupt):
