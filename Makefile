@@ -18,6 +18,7 @@ demo: .venv/demo
 	mkdir -p output
 	MELTANO_ENVIRONMENT=$(ENVIRONMENT) meltano --env-file=/dev/null run tap-mixpanel-parallel $(LOADER)
 	python demo/report.py $(LOADER) output/$(ENVIRONMENT).duckdb
+	python demo/questions.py output/$(ENVIRONMENT).duckdb
 
 # Everything that CI runs.
 test: lint unit

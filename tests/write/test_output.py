@@ -325,7 +325,7 @@ class WatchedStream(EventsStream):
 
             return Messages(watched)
 
-        return nullcontext(Way(watching))
+        return nullcontext(Way(watching, way.output))
 
 
 class Left(NamedTuple):
@@ -390,7 +390,7 @@ def watched(make: type[WatchedTap], *faults: Fault) -> Iterator[tuple[WatchedTap
             "max_attempts": 1,
         }
         tap = make(config=config)
-        stream = tap.events
+        stream = tap.stream
         assert isinstance(stream, WatchedStream)
         yield tap, stream
 
