@@ -188,6 +188,7 @@ def test_a_file_that_fails_ends_the_run(leaving: Leaving, monkeypatch: pytest.Mo
     """Not the window alone: what of it is written would come twice, or what is left never."""
     leaving.output.write_pending()
     taken = list(leaving.reader.taken)
+    leaving.output.close()
     monkeypatch.setattr(leaving.output, "_lines", b"")
     monkeypatch.setattr(leaving.output, "_start", 0)
     monkeypatch.setattr(leaving.output, "_file", FailingFile())
