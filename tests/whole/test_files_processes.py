@@ -36,6 +36,7 @@ from tests.support.commands import PATIENCE, environment, run
 from tests.support.expected import lines_of
 from tests.support.files import batch_config, events_of
 from tests.support.harness import Body, Lab, Output, body, identities, wait_until
+from tests.support.processes import workers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,20 +65,6 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
             "properties_format": "string",
         }
         yield lab
-
-
-def workers_of(pid: int) -> list[int]:
-    """The processes that convert for a process; also those that have lost it."""
-    found = []
-    for path in Path("/proc").iterdir():
-        try:
-            command = (path / "cmdline").read_bytes()
-            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-        except (OSError, ValueError):
-            continue
-        if b"convert.worker" in command and parent == pid:
-            found.append(int(path.name))
-    return found
 
 
 def is_alive(pid: int) -> bool:
