@@ -71,7 +71,8 @@ def _sum_up(lane: str, reports: list[Report], seconds: float) -> bool:
     events = sum(report.events for report in reports)
     say(
         f"{lane}: {len(reports)} schedules in {seconds:.0f} s"
-        f" ({mean(r.seconds for r in reports):.1f} s each, {max(r.seconds for r in reports):.1f} s at most), {runs} runs,"
+        f" ({mean(r.seconds for r in reports):.1f} s each,"
+        f" {max(r.seconds for r in reports):.1f} s at most), {runs} runs,"
         f" {sum(report.requests for report in reports)} requests, {events:,} events"
     )
     say(f"kills: {_table(kills)}")

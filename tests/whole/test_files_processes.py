@@ -112,6 +112,26 @@ class TestProcesses:
         assert caught.value.line_number == 2
         assert "line 2 is not an event" in str(caught.value)
 
+    def test_a_process_whose_run_is_gone_ends_without_a_word(self, tmp_path: Path) -> None:
+        """The run takes no result any more, and has not closed the other pipe yet."""
+        task = conversion(tmp_path, BODY)
+        with subprocess.Popen(
+            (sys.executable, "-c", "from tap_mixpanel_parallel.convert.worker import main; main()"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.close()
+            form = rows_as_messages(tmp_path)
+            pickle.dump((task._window, task._download, task._options, form), process.stdin)
+            process.stdin.flush()
+            said = process.stderr.read()
+
+        assert (process.returncode, said) == (0, b"")
+
     @pytest.mark.parametrize(
         "error",
         [
