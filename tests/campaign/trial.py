@@ -97,6 +97,8 @@ class _Trial:
         assert_same(table, self._expected(schedule.first, self._last_day, self._now))
         assert not self._lab.left_behind, f"left behind: {self._lab.left_behind}"
         self._root.check_end(table, schedule.target)
+        copies = list(self._folder.glob("target-duckdb-batch-*"))
+        assert not copies, f"the loader has left {copies}"
 
     def _run(self, round_: Round) -> bool:
         """Run the pipe once; whether both ends say that all is done."""
