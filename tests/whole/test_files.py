@@ -421,6 +421,24 @@ def test_a_root_of_any_storage(runs: Runs, form: str) -> None:
         assert file.read(4)[:2] in {b"PA", b"\x1f\x8b"}
 
 
+def test_a_window_that_is_stored_in_part_is_removed(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_file = MemoryFileSystem.put_file
+
+    def put_first(self: MemoryFileSystem, file: str, name: str) -> None:
+        if ".0001." in name:
+            raise PermissionError("denied")
+        put_file(self, file, name)
+
+    monkeypatch.setattr(MemoryFileSystem, "put_file", put_first)
+    encoding, storage = {"format": "jsonl"}, {"root": "memory://in-part"}
+    messages = runs(batch_config={"encoding": encoding, "storage": storage, "batch_size": 10})
+
+    assert types(messages).count("BATCH") == 0
+    assert MemoryFileSystem().ls("/in-part") == []
+
+
 def test_a_storage_that_fails_is_one_clear_error(
     runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

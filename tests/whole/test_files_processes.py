@@ -214,10 +214,11 @@ class TestWhole:
         assert {path.suffix for path in (lab.folder / "root").iterdir()} == {".parquet"}
         assert lab.left_behind == []
 
-    def test_each_takes_little_memory(self, tmp_path: Path) -> None:
-        """However large the window: all of it is never held at once."""
-        text = "x" * 500
-        lines = b"".join(line(n, text) + b"\n" for n in range(400_000))
+    @pytest.mark.parametrize(("count", "length"), [(400_000, 500), (300, 900_000)])
+    def test_each_takes_little_memory(self, tmp_path: Path, count: int, length: int) -> None:
+        """However large the window, and an event: all of it is never held at once."""
+        text = "x" * length
+        lines = b"".join(line(n, text) + b"\n" for n in range(count))
         whole = conversion(tmp_path, lines)
         begin = partial(ParquetFile, NAMES)
         with Processes(1) as processes:
@@ -230,7 +231,7 @@ class TestWhole:
             (pid,) = workers_of(os.getpid())
             (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
 
-        assert done.part.events == 400_000
+        assert done.part.events == count
         assert int(peak) < 200_000
 
     def test_a_program_without_a_guard(self, lab: Lab) -> None:
