@@ -175,10 +175,13 @@ def _fault(dice: Random, first: date, last: date) -> Fault:
     days = None
     if dice.random() < 0.5:
         days = _days(dice, first, last)
+    effect, times = _effect(dice), dice.choice((None, 1, 2, 5))
+    if isinstance(effect, Status) and effect.status == 429 and effect.retry_after is None:
+        times = 1  # the tap rightly waits for minutes after some of them in a row
     return Fault(
-        _effect(dice),
+        effect,
         days=days,
-        times=dice.choice((None, 1, 2, 5)),
+        times=times,
         after=dice.choice((0, 0, 1, 3)),
         probability=dice.choice((1.0, 0.7, 0.3)),
         seed=dice.randrange(1 << 30),
