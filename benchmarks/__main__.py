@@ -7,11 +7,11 @@ import os
 import platform
 import sys
 import tempfile
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Final
 
-from benchmarks.bench import Bench
+from benchmarks.bench import NEWEST_DUCKDB, Bench
 from benchmarks.figures import Figure, table
 from benchmarks.measure import RunError
 from benchmarks.scenarios import SCENARIOS
@@ -91,6 +91,8 @@ def _head(*, quick: bool) -> str:
             parts.append(f"{package} {version(package)}")
         except PackageNotFoundError:
             parts.append(f"no {package}")
+    newest = distributions(name="duckdb", path=[str(NEWEST_DUCKDB)])
+    parts += [f"duckdb {found.version} for target-duckdb-batch" for found in newest]
     parts.append(f"load of other programs before it {os.getloadavg()[0]:.1f}")
     return f"{', '.join(parts)}.\n" + (f"\n{_QUICK}" if quick else "")
 

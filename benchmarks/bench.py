@@ -28,6 +28,9 @@ UNLIMITED: Final[dict[str, Any]] = {"requests_per_second": 1000, "requests_per_h
 """For the same."""
 
 FAST: Final = (sys.executable, "-m", "tap_mixpanel_parallel")
+NEWEST_DUCKDB: Final = Path(sys.prefix) / "newest-duckdb"
+"""Where `make` installs what target-duckdb-batch gets in an environment of its own."""
+
 READER: Final = ("cat",)
 """What only reads."""
 
@@ -139,18 +142,20 @@ class Bench:
         return self.folder / f"{name}.duckdb"
 
     def loader(self, name: str, database: Path, **settings: Any) -> list[str]:
-        """A loader's command line.
+        """A loader's command line, in the environment that its users get.
 
         Raises:
             RunError: If it is not installed.
         """
         program = shutil.which(name, path=Path(sys.executable).parent)
-        if program is None:
+        if program is None or not NEWEST_DUCKDB.is_dir():
             raise RunError(f"{name} is not installed")
         path = self.folder / f"{name}.json"
         config = {"filepath": str(database), "default_target_schema": "mixpanel"}
         path.write_text(json.dumps(config | settings))
-        return [program, "--config", str(path)]
+        # target-duckdb keeps DuckDB below 1.3, its own environment has no other.
+        where = ["env", f"PYTHONPATH={NEWEST_DUCKDB}"] if name == "target-duckdb-batch" else []
+        return [*where, program, "--config", str(path)]
 
     def tap(
         self,
