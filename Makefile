@@ -33,6 +33,7 @@ lint: .venv/test
 	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml
 	deptry .
+	hadolint Dockerfile
 
 # The loader's own tests run once more with the newest DuckDB: target-duckdb keeps that of the
 # environment below 1.3.
