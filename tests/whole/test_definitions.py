@@ -6,6 +6,7 @@ import re
 from datetime import date
 from typing import TYPE_CHECKING, Any, Final
 
+import duckdb
 import pytest
 import yaml  # type: ignore[import-untyped]
 from singer_sdk.exceptions import ConfigValidationError
@@ -38,6 +39,14 @@ EXAMPLES: Final = {
     "filepath": "warehouse.duckdb",
     "path": "warehouse.duckdb",
 }
+
+OF_EACH_KIND: Final = {
+    "TARGET_DUCKDB_BATCH_MEMORY_LIMIT": "256MB",
+    "TARGET_DUCKDB_BATCH_BATCH_SIZE_ROWS": "1000",
+    "TARGET_DUCKDB_BATCH_ADD_METADATA_COLUMNS": "true",
+    "TARGET_DUCKDB_BATCH_SETTINGS": '{"threads": 1}',
+}
+"""Settings of the loader, of each kind; those of the tap are in `tests/settings/test_values.py`."""
 
 
 def definition_of(name: str) -> dict[str, Any]:
@@ -93,6 +102,7 @@ def test_each_group_of_settings_is_enough_and_needed(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # a dozen commands
 def test_a_project_of_one_s_own(tmp_path: Path) -> None:
     """As docs/meltano.md says it, with the account of a sandbox in place of the example's."""
     (tmp_path / "tap-mixpanel-parallel").symlink_to(ROOT)
@@ -109,6 +119,7 @@ def test_a_project_of_one_s_own(tmp_path: Path) -> None:
             "TAP_MIXPANEL_PARALLEL_API_URL": sandbox.url,
             "TAP_MIXPANEL_PARALLEL_END_DATE": str(LAST),
             "TAP_MIXPANEL_PARALLEL_REQUESTS_PER_SECOND": "100",
+            **OF_EACH_KIND,
         }
         for code, folder in (
             (recipe("meltano add"), tmp_path),
@@ -121,5 +132,7 @@ def test_a_project_of_one_s_own(tmp_path: Path) -> None:
     assert f"start_date {FIRST}\n" in settings
     database = project / "output" / "warehouse.duckdb"
     assert_same(loaded(database), expected(lines_of(MAIN, FIRST, LAST, AS_OF)))
+    with duckdb.connect(str(database)) as connection:
+        assert "_sdc_batched_at" in connection.table("mixpanel.events").columns
     assert "secret-of-1234" in (project / ".env").read_text()
     assert not re.search("secret-of-1234", (project / "meltano.yml").read_text())
