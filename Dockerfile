@@ -16,7 +16,8 @@ ENV PYTHONDONTWRITEBYTECODE=1 \
     TMPDIR=/tmp \
     XDG_STATE_HOME=/tmp/state \
     MELTANO_DATABASE_URI=sqlite:////data/meltano.db \
-    TARGET_DUCKDB_FILEPATH=/data/warehouse.duckdb
+    TARGET_DUCKDB_FILEPATH=/data/warehouse.duckdb \
+    TARGET_DUCKDB_BATCH_FILEPATH=/data/warehouse.duckdb
 
 USER 10001:10001
 VOLUME ["/data", "/tmp", "/project/.meltano/run"]

@@ -125,10 +125,12 @@ def test_a_project_of_one_s_own(tmp_path: Path) -> None:
             (recipe("meltano add"), tmp_path),
             (settings, project),
             (recipe("meltano run"), project),
+            (recipe("meltano status"), project),
         ):
             done = run("bash", "-ec", code, cwd=folder, settings=variables, timeout=300)
             assert done.returncode == 0, done.stdout + done.stderr
 
+    assert done.stdout.startswith("14 days loaded, 0 failed, 0 missing")
     assert f"start_date {FIRST}\n" in settings
     database = project / "output" / "warehouse.duckdb"
     assert_same(loaded(database), expected(lines_of(MAIN, FIRST, LAST, AS_OF)))
