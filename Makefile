@@ -5,7 +5,7 @@ SHELL := bash
 # Meltano keeps its own installs here too, so nothing outside the clone is touched.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint unit lowest bench campaign clean
+.PHONY: demo test lint unit lowest bench campaign definitions clean
 
 # target-duckdb needs DuckDB 1.2, which there is for Python 3.11 to 3.13 only.
 LATER = $(shell $(BIN)/python -c 'import sys; print("later" if sys.version_info >= (3, 14) else "")')
@@ -33,6 +33,7 @@ lint: .venv/test
 	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml
 	deptry .
+	hadolint Dockerfile
 
 # The loader's own tests run once more with the newest DuckDB: target-duckdb keeps that of the
 # environment below 1.3.
@@ -52,6 +53,10 @@ bench: .venv/test
 # Hundreds of random runs with faults and kills, each checked to the last event.
 campaign: .venv/test
 	python -m tests.campaign $(CAMPAIGN)
+
+# Writes the settings, as they are declared, into meltano.yml and the plugin definitions.
+definitions: .venv/test
+	python -m tests.support.definitions
 
 # What can be made again; .meltano and output hold states and data.
 clean:

@@ -60,6 +60,11 @@ _REMEDY: Final = (
     "(`meltano run --full-refresh`, or no --state), which reads every day again."
 )
 
+_APART: Final = (
+    "The sandbox's events are synthetic, and must not come into a project's table: load into "
+    "another database or another schema, with another state id or none."
+)
+
 
 def to_bookmark(state: ExportState) -> dict[str, Any]:
     """The Singer bookmark of a state."""
@@ -167,7 +172,8 @@ def check_fits(state: ExportState, *, selection: Mapping[str, Any]) -> None:
         if known and saved != current:
             raise _invalid(
                 f"its days were loaded with {name} {_shown(name, saved)}, but {name} is now "
-                f"{_shown(name, current)}, so they are not loaded for this configuration"
+                f"{_shown(name, current)}, so they are not loaded for this configuration",
+                _APART if name == "region" else _REMEDY,
             )
 
 
@@ -182,8 +188,8 @@ def _names(content: Mapping[Any, Any]) -> str:
     return ", ".join(sorted(map(str, content)))
 
 
-def _invalid(problem: str) -> StateError:
-    return StateError(f"state: {problem}. {_REMEDY}")
+def _invalid(problem: str, remedy: str = _REMEDY) -> StateError:
+    return StateError(f"state: {problem}. {remedy}")
 
 
 def _items(bookmark: Mapping[Any, Any], key: str) -> list[Any]:

@@ -31,6 +31,21 @@ class Credentials:
         return self.password or self.username
 
 
+def check_apart(reader: ConfigReader) -> None:
+    """Refuse synthetic events where a real project's secret is set: its table is not for them.
+
+    A loader can't tell the two apart, and a run without a state knows of no earlier one.
+    """
+    secrets = ("service_account_secret", "project_secret")
+    if given := [name for name in secrets if reader.is_set(name)]:
+        reader.problems.append(
+            f"region: 'sandbox' makes synthetic events, but {given[0]} is that of a real "
+            "project, and the two must not come into one table; for the project set region to "
+            "us, eu or in (in the tap's own Meltano project: --environment=prod), for the "
+            "sandbox leave the project's credentials out"
+        )
+
+
 def read_credentials(
     reader: ConfigReader, region: str, project_id: str | None
 ) -> Credentials | None:

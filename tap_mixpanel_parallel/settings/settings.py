@@ -13,7 +13,7 @@ from tap_mixpanel_parallel.plan.hour import Hour
 from tap_mixpanel_parallel.plan.plan import Plan, make_plan
 from tap_mixpanel_parallel.plan.windows import Cutting, Window, subtract
 from tap_mixpanel_parallel.settings.batch import BatchConfig, read_batch
-from tap_mixpanel_parallel.settings.credentials import Credentials, read_credentials
+from tap_mixpanel_parallel.settings.credentials import Credentials, check_apart, read_credentials
 from tap_mixpanel_parallel.settings.dates import is_period, read_replay, read_wanted
 from tap_mixpanel_parallel.settings.reader import ConfigReader
 from tap_mixpanel_parallel.settings.schema import API_URLS, CONFIG_SCHEMA, SANDBOX
@@ -171,6 +171,8 @@ class Settings:
         api_url = reader.url("api_url")
         if (url := api_url or API_URLS.get(region)) is not None:
             reader.check_connection(url)
+        else:
+            check_apart(reader)
         credentials = read_credentials(reader, region, project_id)
         wanted = read_wanted(reader, current)
         replay = read_replay(reader, current)

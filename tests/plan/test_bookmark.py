@@ -332,6 +332,16 @@ class TestFits:
         with pytest.raises(StateError, match="with region 'sandbox', but region is now a real one"):
             check_fits(state, selection={})
 
+    @pytest.mark.parametrize("regions", [("sandbox", None), (None, "sandbox")])
+    def test_a_remedy_does_not_mix_the_sandbox_with_a_project(
+        self, regions: tuple[str | None, str | None]
+    ) -> None:
+        saved, current = regions
+        state = ExportState(self.LOADED, selection={"region": saved})
+        with pytest.raises(StateError, match="load into another database") as caught:
+            check_fits(state, selection={"region": current})
+        assert "full-refresh" not in str(caught.value)
+
     def test_nothing_loaded_fits_everything(self) -> None:
         state = ExportState(selection={"events": ["A"]})
         check_fits(state, selection={})

@@ -194,6 +194,20 @@ def test_half_an_account_in_the_sandbox() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (ACCOUNT, "service_account_secret"),
+        ({"project_secret": SECRET}, "project_secret"),
+    ],
+)
+def test_the_sandbox_beside_a_real_project(given: dict[str, Any], named: str) -> None:
+    config = {"start_date": "2025-01-01", "region": "sandbox"} | given
+    [found] = problems(config)
+    assert found.startswith(f"region: 'sandbox' makes synthetic events, but {named} is that of")
+    assert read(config | {"api_url": "http://127.0.0.1:8974/api/2.0"}).credentials
+
+
+@pytest.mark.parametrize(
     ("name", "reason"), [("file", "Not a directory"), ("missing", "No such file or directory")]
 )
 def test_spool_dir(tmp_path: Path, name: str, reason: str) -> None:

@@ -12,7 +12,6 @@ import tomllib
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]
 from click.testing import CliRunner
 from singer_sdk.exceptions import ConfigValidationError
 from singer_sdk.testing import SuiteConfig, get_tap_test_class
@@ -101,18 +100,6 @@ def test_bad_input_is_one_clear_message(
 
 def test_the_readme_lists_every_setting() -> None:
     assert_lists("README.md", SETTINGS, required="start_date")
-
-
-def test_meltano_knows_every_setting() -> None:
-    manifest = yaml.safe_load((ROOT / "meltano.yml").read_text())
-    (tap,) = manifest["plugins"]["extractors"]
-    declared = {setting["name"]: setting for setting in tap["settings"]}
-
-    assert declared.keys() == SETTINGS.keys()
-    for name, setting in SETTINGS.items():
-        assert declared[name].get("value") == setting.get("default"), name
-        assert declared[name].get("sensitive", False) == bool(setting.get("secret")), name
-        assert declared[name]["description"] == setting["description"], name
 
 
 def test_every_dependency_has_a_bound() -> None:

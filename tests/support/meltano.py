@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from tap_mixpanel_parallel.sandbox import Sandbox
 
+PREFIX = "TAP_MIXPANEL_PARALLEL_"
 PIPELINE = ("tap-mixpanel-parallel", "target-duckdb")
 
 
@@ -25,7 +26,7 @@ def tap_environment(sandbox: Sandbox, **settings: str) -> dict[str, str]:
         "requests_per_second": "100",
         "max_attempts": "1",
     } | settings
-    return {f"TAP_MIXPANEL_PARALLEL_{name.upper()}": value for name, value in values.items()}
+    return {f"{PREFIX}{name.upper()}": value for name, value in values.items()}
 
 
 def saved_bookmark(folder: Path, environment: str, suffix: str) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from tap_mixpanel_parallel.plan.bookmark import to_bookmark
 from tap_mixpanel_parallel.plan.state import ExportState, FailedWindow
 from tap_mixpanel_parallel.sandbox import Project, Sandbox
 from tap_mixpanel_parallel.settings.settings import Settings
-from tests.support.expected import expected, lines_of, loaded
-from tests.support.meltano import MeltanoRun, tap_environment
+from tests.support.expected import assert_same, expected, lines_of, loaded
+from tests.support.meltano import PREFIX, MeltanoRun, tap_environment
 from tests.support.projects import access_to
 from tests.support.strategies import DAYS, windows
 
@@ -81,20 +81,25 @@ def test_what_changes_is_gone_after_a_full_refresh(meltano_project: Path) -> Non
     pipeline = MeltanoRun(meltano_project, "refresh")
     with Sandbox(PROJECT, limits=None, as_of=lambda: AS_OF, project_id="1234") as sandbox:
         after = tap_environment(sandbox, **LOADED_DAYS, **access_to(sandbox))
-        before = after | tap_environment(sandbox, **LOADED_DAYS, **FILTERS)
-        first = pipeline({name: text for name, text in before.items() if "API_URL" not in name})
+        account = {name: after[name] for name in after if "ACCOUNT" in name or "URL" in name}
+        synthetic = {name: text for name, text in after.items() if name not in account}
+        before = synthetic | tap_environment(sandbox, **FILTERS)
+        first = pipeline({name: text for name, text in before.items() if "URL" not in name})
         assert first.returncode == 0, first.stderr
         refused = pipeline(after)
         assert refused.returncode != 0
-        assert "--full-refresh" in refused.stderr, refused.stderr
+        assert "load into another database" in refused.stderr, refused.stderr
 
+        pipeline.database = pipeline.database.with_name("project.duckdb")
         refreshed = pipeline(after, "--full-refresh")
         again = pipeline(after)
+        mixed = pipeline(synthetic | account | {f"{PREFIX}API_URL": ""}, "--full-refresh")
 
     assert refreshed.returncode == 0, refreshed.stderr
     assert again.returncode == 0, again.stderr
     assert "nothing to fetch" in again.stderr
+    assert mixed.returncode != 0
+    assert "region: 'sandbox' makes synthetic events" in mixed.stderr
     selection = pipeline.bookmark()["selection"]
     assert selection == dict.fromkeys(SETTINGS) | {"project_id": "1234"}
-    everything = expected(lines_of(PROJECT, FIRST, LAST, AS_OF))
-    assert not everything - loaded(pipeline.database), "all is there, beside what was before"
+    assert_same(loaded(pipeline.database), expected(lines_of(PROJECT, FIRST, LAST, AS_OF)))

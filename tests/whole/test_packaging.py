@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 PACKAGES = ("tap_mixpanel_parallel", "target_duckdb_batch")
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+SUPPORTED = [
+    name.rpartition(" ")[2]
+    for name in PROJECT["classifiers"]
+    if re.fullmatch(r"Programming Language :: Python :: 3\.\d+", name)
+]
+"""The versions of Python."""
 
 
 @pytest.fixture(scope="module")
@@ -71,15 +77,14 @@ def test_a_commit_is_checked_as_make_lint_checks() -> None:
 
 def test_ci_runs_on_each_supported_python() -> None:
     workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
-    lowest = PROJECT["requires-python"].removeprefix(">=")
-    supported = [
-        name.rpartition(" ")[2]
-        for name in PROJECT["classifiers"]
-        if re.fullmatch(r"Programming Language :: Python :: 3\.\d+", name)
-    ]
+    lowest, newest = SUPPORTED[0], SUPPORTED[-1]
+    beyond = f"3.{int(newest.removeprefix('3.')) + 1}"
     jobs = workflow["jobs"]
     (setup,) = (s["with"] for s in jobs["lowest"]["steps"] if "python-version" in s.get("with", {}))
 
     tested, shown = (jobs[name]["strategy"]["matrix"]["python"] for name in ("test", "demo"))
-    assert tested + shown == supported
-    assert setup["python-version"] == lowest == supported[0]
+    assert tested + shown == SUPPORTED
+    assert setup["python-version"] == lowest
+    assert PROJECT["requires-python"] == f">={lowest},<{beyond}"
+    assert f"Python {lowest} to {newest}" in (ROOT / "README.md").read_text()
+    assert f"Python {lowest} to {newest} is needed" in (ROOT / "Makefile").read_text()

@@ -111,8 +111,8 @@ class TestWhere:
             {"project_timezone": "Asia/Tokyo"},
             {"project_id": "1"},
             {"project_id": "2"},
-            {"project_secret": SECRET},
-            {"project_secret": SECRET[::-1]},
+            {"region": "us", "project_secret": SECRET},
+            {"region": "us", "project_secret": SECRET[::-1]},
             {"api_url": "http://127.0.0.1:1"},
         ]
         for number, settings in enumerate(taps):
