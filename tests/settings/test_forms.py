@@ -21,6 +21,7 @@ from tap_mixpanel_parallel.exceptions import SettingsError
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.settings.batch import BatchConfig
 from tap_mixpanel_parallel.settings.forms import parse_json, value_of
+from tap_mixpanel_parallel.settings.property_columns import STANDARD, PropertyColumn
 from tap_mixpanel_parallel.settings.schema import CONFIG_SCHEMA
 from tap_mixpanel_parallel.settings.settings import Settings
 from tests.support.commands import run
@@ -101,6 +102,12 @@ TAKEN: Final[list[tuple[str, Any, Any]]] = [
     *[("events", value, ()) for value in EMPTY],
     *[("where", value, "x == 1") for value in ("x == 1", "x == 1\n")],
     *[("properties_format", value, "string") for value in ("string", "string\n")],
+    *[
+        ("property_columns", value, (PropertyColumn("$os", "os"),))
+        for value in (["$os"], '["$os"]', ' [{"property": "$os"}]\n')
+    ],
+    *[("property_columns", value, STANDARD) for value in ("standard", " standard\n")],
+    *[("property_columns", value, ()) for value in EMPTY],
     *[("on_failed_window", value, "warn") for value in ("warn", " warn")],
     *[("on_malformed_line", value, "quarantine") for value in ("quarantine", "quarantine\n")],
     *[
@@ -163,6 +170,10 @@ REFUSED: Final[list[tuple[str, Any]]] = [
     *[("events", value) for value in ("Sign Up", "A,B", '["A"', '{"a": 1}', [1], 7, True, "[1]")],
     *[("where", value) for value in (["x"], 1, True, 1.5)],
     *[("properties_format", value) for value in ("xml", 1, True, ["object"])],
+    *[
+        ("property_columns", value)
+        for value in ("$os", "$os,plan", '["a"', {"property": "a"}, [1], 7, True, "[1]", [[]])
+    ],
     *[("on_failed_window", value) for value in ("ignore", 1, False)],
     *[("on_malformed_line", value) for value in ("skip", 1, None.__class__.__name__)],
     *[("batch_config", value) for value in ("x", 1, 1.5, True, ["x"], '["x"]', "{")],
