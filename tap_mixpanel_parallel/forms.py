@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
 from tap_mixpanel_parallel import mapped
-from tap_mixpanel_parallel.convert.columns import NAMES
+from tap_mixpanel_parallel.convert.columns import Column, all_columns
 from tap_mixpanel_parallel.convert.files import Files, Messages, RecordFile
 from tap_mixpanel_parallel.convert.jsonl import JsonLinesFile
 from tap_mixpanel_parallel.convert.processes import Processes
@@ -48,7 +48,10 @@ def as_messages(stream: EventsStream, writer: MessageWriter, settings: Settings)
 
     The SDK's way is needed only where it changes a record. Both give the same messages.
     """
-    encode_rows = row_encoder(properties_as_text=settings.properties_format == "string")
+    encode_rows = row_encoder(
+        all_columns(settings.property_columns),
+        properties_as_text=settings.properties_format == "string",
+    )
     is_fast = mapped.is_unchanged(stream)
     stream.logger.info(
         "the fast record path serves"
@@ -88,15 +91,15 @@ def as_files(
     Raises:
         TapError: If files can't be stored.
     """
-    selected = tuple(name for name in NAMES if stream.mask["properties", name])
-    as_text = settings.properties_format == "string"
+    columns = all_columns(settings.property_columns)
+    selected = tuple(each.name for each in columns if stream.mask["properties", each.name])
     with Storage(
         config, settings.fingerprint, stored, writer.announcer(stream.name, config)
     ) as storage:
         made_in = storage.begin(now, folder)
         stream.logger.info("events leave as files: %s in %s", config.format, config.shown_root)
         form = Files(
-            _beginner(config, selected, as_text=as_text),
+            _beginner(config, columns, selected, settings.properties_format),
             made_in,
             storage.made_by,
             config.batch_size,
@@ -109,11 +112,15 @@ def as_files(
 
 
 def _beginner(
-    config: BatchConfig, selected: tuple[str, ...], *, as_text: bool
+    config: BatchConfig,
+    columns: tuple[Column, ...],
+    selected: tuple[str, ...],
+    properties_format: str,
 ) -> Callable[[BinaryIO], RecordFile]:
     """What begins a file of the format."""
     if config.format == "parquet":
         from tap_mixpanel_parallel.convert.parquet import ParquetFile  # noqa: PLC0415 - an extra
 
-        return partial(ParquetFile, selected)
-    return partial(JsonLinesFile, selected, properties_as_text=as_text)
+        return partial(ParquetFile, columns, selected)
+    as_text = properties_format == "string"
+    return partial(JsonLinesFile, columns, selected, properties_as_text=as_text)

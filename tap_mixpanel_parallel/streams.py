@@ -30,6 +30,7 @@ from tap_mixpanel_parallel.report.progress import Progress
 from tap_mixpanel_parallel.run import Run, Surroundings
 from tap_mixpanel_parallel.settings.credentials import Credentials
 from tap_mixpanel_parallel.settings.network import stays_here
+from tap_mixpanel_parallel.settings.property_columns import read_property_columns
 from tap_mixpanel_parallel.settings.reader import ConfigReader
 from tap_mixpanel_parallel.settings.schema import API_URLS, SANDBOX
 
@@ -55,10 +56,20 @@ def properties_schema(config: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         config: The tap's configuration.
     """
+    told = {"description": "Every property, as Mixpanel exports it"}
     if ConfigReader(config).choice("properties_format") == "object":
-        return {"type": ["object", "null"], "description": "Every property, as Mixpanel exports it"}
+        return {"type": ["object", "null"]} | told
+    return json_text_schema(config) | (told if config.get("flattening_enabled") else {})
+
+
+def json_text_schema(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON schema of a text that holds JSON.
+
+    Args:
+        config: The tap's configuration.
+    """
     if config.get("flattening_enabled"):  # it would make an object of what follows
-        return {"type": ["string", "null"], "description": "Every property, as JSON text"}
+        return {"type": ["string", "null"]}
     # So that every loader keeps the text as it is. target-duckdb, and those that read schemas as
     # it does, go by the first keyword and its first type, and make a JSON column. The SDK's
     # loaders find no `type`, and make a text column; of a `type` with both names, target-postgres
@@ -79,7 +90,12 @@ class EventsStream(Stream):
 
     def __init__(self, tap: TapMixpanelParallel) -> None:
         """Make the stream of a tap."""
-        super().__init__(tap, schema=json_schema(properties_schema(tap.config)), name=STREAM)
+        schema = json_schema(
+            properties_schema(tap.config),
+            json_text_schema(tap.config),
+            read_property_columns(ConfigReader(tap.config)),
+        )
+        super().__init__(tap, schema=schema, name=STREAM)
         self.primary_keys = ["event_id"]
         self.replication_key = "time"
         self.result: ParallelFetchResult | None = None
@@ -119,7 +135,7 @@ class EventsStream(Stream):
             TerminatedError: If a signal asked to stop.
             TapError: If the run can't go on.
         """
-        settings = self._mixpanel.settings
+        settings = self.settings
         for warning in settings.warnings:
             self.logger.warning(warning)
         known = self._mixpanel.state.get("bookmarks", {}).get(self.name)
@@ -153,7 +169,7 @@ class EventsStream(Stream):
             StateError: If the saved state does not fit the settings.
         """
         state = self.saved_state()
-        if (replay := self._mixpanel.settings.replay) is not None:
+        if (replay := self.settings.replay) is not None:
             state = state.forget(replay)
         self.sink.keep(state)
         return state
@@ -164,7 +180,7 @@ class EventsStream(Stream):
         Raises:
             StateError: If the state does not fit the settings.
         """
-        settings = self._mixpanel.settings
+        settings = self.settings
         state = read_state(self._mixpanel.state, self.name)
         check_fits(state, selection=settings.selection)
         if state.loaded and state.loaded[-1].last >= settings.today:
@@ -177,6 +193,14 @@ class EventsStream(Stream):
             )
             state = state.forget(early)
         return replace(state, selection=settings.selection)
+
+    @property
+    def settings(self) -> Settings:
+        """The tap's settings, without the columns that are deselected: they are not made."""
+        settings = self._mixpanel.settings
+        chosen = settings.property_columns
+        selected = tuple(each for each in chosen if self.mask["properties", each.name])
+        return replace(settings, property_columns=selected)
 
     @property
     def sink(self) -> StreamSink:
