@@ -22,6 +22,7 @@ from tap_mixpanel_parallel.fetch.spool import Spool
 from tap_mixpanel_parallel.forms import as_files, as_messages
 from tap_mixpanel_parallel.messages import StreamSink
 from tap_mixpanel_parallel.plan.bookmark import check_fits, read_state, to_bookmark
+from tap_mixpanel_parallel.plan.filled import Choice, choose
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.report.display import is_wanted, live_display
 from tap_mixpanel_parallel.report.log import LogLines
@@ -192,7 +193,11 @@ class EventsStream(Stream):
                 settings.today,
             )
             state = state.forget(early)
-        return replace(state, selection=settings.selection)
+        choices = [
+            Choice(each.name, each.property, each.type) for each in settings.property_columns
+        ]
+        columns = choose(state.columns, choices)
+        return replace(state, selection=settings.selection, columns=columns)
 
     @property
     def settings(self) -> Settings:

@@ -78,12 +78,7 @@ class Lifter(Generic[Base]):
         self.misfits: Counter[str] = Counter()
         self._columns = columns
         self._base = base
-        named = Counter(column.property for column in columns)
-        self._loose = {
-            column.property
-            for column in columns
-            if column.type not in _DECODED or named[column.property] > 1
-        }
+        self._loose = {each.property for each in columns if each.type not in _DECODED}
         self._prepare()
 
     def lift_any(self, properties: Raw) -> tuple[Value, ...]:
@@ -202,7 +197,7 @@ def _time_ms(text: bytes) -> int:
         return _known(since // _MILLISECOND)
     number = Decimal(text.decode())
     unit = 1000 if abs(number) < _FIRST_MS_COUNT else 1
-    if number.adjusted() > _LONGEST_INTEGER:
+    if number and number.adjusted() >= _LONGEST_INTEGER:
         raise ValueError(f"{number} is not a time")
     return _known(int(_FLOOR.multiply(number, unit).to_integral_value(ROUND_FLOOR)))
 

@@ -6,6 +6,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from tap_mixpanel_parallel.plan.filled import EmptyDays, find_empty, tell
 from tap_mixpanel_parallel.plan.windows import (
     LONGEST_WINDOW,
     Cutting,
@@ -49,6 +50,7 @@ class Plan:
         requests_per_hour: How many requests may start in an hour.
         advice: What would make the plan fit into one hour; None if it does.
         left_out: Failed windows that lie outside the wanted days.
+        empty: Columns that stay empty on loaded days, which are not fetched.
     """
 
     wanted: Window
@@ -57,6 +59,7 @@ class Plan:
     requests_per_hour: int
     advice: str | None
     left_out: tuple[Window, ...]
+    empty: tuple[EmptyDays, ...] = ()
 
     @property
     def days(self) -> int:
@@ -90,6 +93,8 @@ class Plan:
                 "failed before and not read again, because they are outside start_date to "
                 f"end_date: {', '.join(map(str, self.left_out))}"
             )
+        if told := tell(self.empty):
+            warnings.append(told)
         if self.hours:
             warnings.append(
                 f"{len(self.windows):,} requests are needed and {self.requests_per_hour:,} may "
@@ -113,6 +118,7 @@ class Plan:
                 for planned in self.windows
             ],
             "left_out": [window.to_json() for window in self.left_out],
+            "empty_columns": [each.to_json() for each in self.empty],
         }
 
     def to_text(self) -> str:
@@ -164,6 +170,7 @@ def make_plan(
         requests_per_hour=requests_per_hour,
         advice=_advice(cutting, windows, requests_per_hour),
         left_out=subtract(failed, days),
+        empty=find_empty(state.columns, subtract(state.loaded, days)),
     )
 
 

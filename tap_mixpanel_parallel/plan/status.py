@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any, Final
 
+from tap_mixpanel_parallel.plan.filled import EmptyDays, find_empty, tell
 from tap_mixpanel_parallel.plan.windows import Window, count_days, merge, subtract
 from tap_mixpanel_parallel.wording import counted, printable
 
@@ -47,6 +48,11 @@ class Status:
         failed = (failure.window for failure in self.state.failed)
         return subtract([self.span], [*self.state.loaded, *failed])
 
+    @property
+    def empty(self) -> tuple[EmptyDays, ...]:
+        """The columns that loaded days have empty."""
+        return find_empty(self.state.columns, self.state.loaded)
+
     def to_json(self) -> dict[str, Any]:
         """The status for scripts."""
         return {
@@ -67,6 +73,7 @@ class Status:
                 for reading in self.state.unsettled
             ],
             "selection": dict(self.state.selection) if self.state.selection else {},
+            "empty_columns": [each.to_json() for each in self.empty],
         }
 
     def to_text(self) -> str:
@@ -93,6 +100,8 @@ class Status:
             f"{printable(failure.failed_at)}: {printable(failure.error)}"
             for failure in self.state.failed
         )
+        if told := tell(self.empty):
+            lines.append(told)
         return "\n".join(lines)
 
 

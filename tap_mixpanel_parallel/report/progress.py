@@ -12,7 +12,7 @@ from tap_mixpanel_parallel.report.results import BatchProgress, BatchResult, Par
 from tap_mixpanel_parallel.write.output import Written
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from tap_mixpanel_parallel.clock import Clock
@@ -89,7 +89,13 @@ class Progress:
             case Written(body, part):
                 size = body.download.size if body.download else 0
                 left_out = part.malformed.count if part.malformed else 0
-                self._end(body, events=part.events, size=size, quarantined=left_out)
+                self._end(
+                    body,
+                    events=part.events,
+                    size=size,
+                    quarantined=left_out,
+                    misfits=part.misfits,
+                )
             case Failed(body, reason):
                 self._end(body, error=reason)
             case LeftOut(body, None, _):
@@ -146,6 +152,7 @@ class Progress:
         events: int = 0,
         size: int = 0,
         quarantined: int = 0,
+        misfits: Mapping[str, int] | None = None,
         error: str | None = None,
     ) -> None:
         result = BatchResult(
@@ -156,6 +163,7 @@ class Progress:
             attempts=body.attempts,
             error=error,
             quarantined=quarantined,
+            misfits=misfits or {},
         )
         self.batches.append(result)
         self._on_batch_complete(

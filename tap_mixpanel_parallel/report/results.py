@@ -5,10 +5,13 @@ A *batch* is one window; the names are those that callers of parallel exports kn
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tap_mixpanel_parallel.plan.windows import Window
 
 Status = Literal["loaded", "failed"]
@@ -26,6 +29,7 @@ class BatchResult:
         attempts: How often it was requested.
         error: Why it failed; None if it is loaded.
         quarantined: Lines that went to the quarantine file.
+        misfits: Values that did not fit their column of `property_columns`, by its name.
     """
 
     window: Window
@@ -35,6 +39,7 @@ class BatchResult:
     attempts: int
     error: str | None = None
     quarantined: int = 0
+    misfits: Mapping[str, int] = field(default_factory=dict, hash=False)
 
     @property
     def success(self) -> bool:
@@ -95,6 +100,11 @@ class ParallelFetchResult:
     def total_events(self) -> int:
         """The events that were emitted."""
         return sum(batch.events for batch in self.batches)
+
+    @property
+    def misfits(self) -> Mapping[str, int]:
+        """Values that did not fit their column of `property_columns`, by its name."""
+        return sum((Counter(batch.misfits) for batch in self.batches), Counter())
 
     @property
     def failed(self) -> tuple[BatchResult, ...]:

@@ -33,6 +33,7 @@ def bookmark(**replaced: Any) -> dict[str, Any]:
         "unsettled": [],
         "selection": None,
         "stored": None,
+        "columns": [],
     } | replaced
 
 
@@ -87,6 +88,7 @@ class TestBookmark:
             "unsettled": [["2025-03-26", "2025-03-30", "2025-03-31"]],
             "selection": {"events": ["Sign Up"]},
             "stored": "20250201T010203000004Z-000005",
+            "columns": [],
         }
 
     def test_nothing_is_known(self) -> None:

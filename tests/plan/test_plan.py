@@ -343,6 +343,7 @@ class TestWords:
                 ),
             ],
             "left_out": [{"from_date": "2025-02-20", "to_date": "2025-02-20"}],
+            "empty_columns": [],
         }
         assert count_days(p.window for p in planned.windows) == planned.days
 

@@ -172,7 +172,7 @@ REFUSED: Final[list[tuple[str, Any]]] = [
     *[("properties_format", value) for value in ("xml", 1, True, ["object"])],
     *[
         ("property_columns", value)
-        for value in ("$os", "$os,plan", '["a"', {"property": "a"}, [1], 7, True, "[1]", [[]])
+        for value in ("$os", "$os,plan", '["a"', {"property": "a"}, [1], 7, True, "[1]", [None])
     ],
     *[("on_failed_window", value) for value in ("ignore", 1, False)],
     *[("on_malformed_line", value) for value in ("skip", 1, None.__class__.__name__)],
