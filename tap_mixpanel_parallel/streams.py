@@ -13,7 +13,7 @@ from singer_sdk.mapper import SameRecordTransform
 from singer_sdk.metrics import Metric, Point, Status, Tag
 
 from tap_mixpanel_parallel.catalog import select
-from tap_mixpanel_parallel.convert.columns import KEYWORDS, json_schema
+from tap_mixpanel_parallel.convert.columns import KEYWORDS, NAMES, json_schema
 from tap_mixpanel_parallel.exceptions import ExportFailedError, TapError, TerminatedError
 from tap_mixpanel_parallel.fetch.job import Query
 from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
@@ -74,7 +74,8 @@ def json_text_schema(config: Mapping[str, Any]) -> dict[str, Any]:
     # So that every loader keeps the text as it is. target-duckdb, and those that read schemas as
     # it does, go by the first keyword and its first type, and make a JSON column. The SDK's
     # loaders find no `type`, and make a text column; of a `type` with both names, target-postgres
-    # makes jsonb, and encodes the text once more. No null: a stream map adds one.
+    # makes jsonb, and encodes the text once more. No null: a stream map adds one, and the message
+    # without one does where there may be none.
     return {"oneOf": [{"type": "object"}, {"type": "string"}]}
 
 
@@ -123,6 +124,9 @@ class EventsStream(Stream):
             columns = message.schema["properties"] if is_own else {}
             told = {word: name for word, name in KEYWORDS.items() if name in columns}
             message.schema = message.schema | told
+            for name in columns.keys() - NAMES:
+                if "oneOf" in columns[name]:  # a stream map has added it already
+                    columns[name] = {"oneOf": [*columns[name]["oneOf"], {"type": "null"}]}
             yield message
 
     # The SDK's own `sync` reads partitions one after another, keeps a bookmark that knows

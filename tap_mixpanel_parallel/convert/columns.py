@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 from msgspec import Raw
 from msgspec.structs import fields
 
+from tap_mixpanel_parallel.convert.lifting import GREATEST, LEAST
 from tap_mixpanel_parallel.convert.records import EventRecord
 from tap_mixpanel_parallel.wording import shown
 
@@ -96,7 +97,7 @@ def json_schema(
         "text": {"type": ["string", "null"]},
         "time": {"type": ["string", "null"], "format": "date-time"},
         "number": {"type": ["number", "null"]},
-        "integer": {"type": ["integer", "null"]},
+        "integer": {"type": ["integer", "null"], "minimum": LEAST, "maximum": GREATEST},
         "boolean": {"type": ["boolean", "null"]},
     }
     schemas = {

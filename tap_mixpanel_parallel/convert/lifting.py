@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 Value = str | float | bool | bytes | None
 """A column's value: a `date-time` in milliseconds since 1970, and `json` as its text."""
 
-_LEAST: Final = -(2**63)
-_GREATEST: Final = 2**63 - 1
-_Integer = Annotated[int, Meta(ge=_LEAST, le=_GREATEST)]
+LEAST: Final = -(2**63)
+GREATEST: Final = 2**63 - 1
+"""The integers that a column holds: those of 64 bits."""
+
+_Integer = Annotated[int, Meta(ge=LEAST, le=GREATEST)]
 _DECODED: Final[dict[ColumnType, Any]] = {
     "string": str | None,
     "number": float | None,
@@ -181,7 +183,7 @@ def _integer(text: bytes) -> int:
         if number and number.adjusted() >= _LONGEST_INTEGER:
             raise
         integer = int(number)
-        if integer != number or not _LEAST <= integer <= _GREATEST:
+        if integer != number or not LEAST <= integer <= GREATEST:
             raise
         return integer
 
