@@ -67,5 +67,5 @@ clean:
 .venv-lowest/test: pyproject.toml
 	$(PYTHON) -m venv --clear .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet 'uv>=0.8,<1'
-	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest --resolution lowest-direct --editable '.[duckdb,meltano,test]'
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest --resolution lowest-direct --editable '.[duckdb,files,meltano,test]'
 	touch $@

@@ -53,11 +53,12 @@ def as_messages(stream: EventsStream, writer: MessageWriter, settings: Settings)
         properties_as_text=settings.properties_format == "string",
     )
     is_fast = mapped.is_unchanged(stream)
-    stream.logger.info(
-        "the fast record path serves"
-        if is_fast
-        else "the SDK's record path serves: a stream map, flattening or a selection changes records"
-    )
+    if is_fast:
+        stream.logger.debug("the fast record path serves")
+    elif stream.ABORT_AT_RECORD_COUNT is None:
+        stream.logger.info(
+            "the SDK's record path serves: a stream map, flattening or a selection changes records"
+        )
 
     def form(received_at: datetime) -> Format:
         if is_fast:
@@ -78,15 +79,6 @@ def as_files(
     now: datetime,
 ) -> Iterator[Way]:
     """Events leave as files, with BATCH messages.
-
-    Args:
-        stream: The stream.
-        writer: Makes lines of messages.
-        settings: The checked settings.
-        config: What the files are, and where they go.
-        stored: The last window that is loaded from files.
-        folder: The run's folder for windows.
-        now: When the run begins.
 
     Raises:
         TapError: If files can't be stored.

@@ -12,22 +12,23 @@ from tap_mixpanel_parallel.convert.conversion import Conversion, ConversionOptio
 from tap_mixpanel_parallel.convert.processes import Prepared
 from tap_mixpanel_parallel.exceptions import (
     AttemptError,
+    ClockError,
     LaterThanTodayError,
     OutputError,
     ReaderGoneError,
-    RefusedError,
     SpoolError,
     TapError,
     TerminatedError,
 )
 from tap_mixpanel_parallel.fetch.client import download
+from tap_mixpanel_parallel.fetch.hourly import Pace
 from tap_mixpanel_parallel.fetch.job import Job
 from tap_mixpanel_parallel.fetch.retries import RetryPolicy
-from tap_mixpanel_parallel.fetch.scheduler import Pace, Scheduler
+from tap_mixpanel_parallel.fetch.scheduler import Scheduler
 from tap_mixpanel_parallel.fetch.threads import DaemonThreads
 from tap_mixpanel_parallel.plan.state import ExportState, FailedWindow
 from tap_mixpanel_parallel.plan.windows import Window
-from tap_mixpanel_parallel.report.observers import Converted, Failed, LeftOut, Looked
+from tap_mixpanel_parallel.report.observers import Converted, Failed, LeftOut
 from tap_mixpanel_parallel.write.output import Output
 from tap_mixpanel_parallel.write.quarantine import Quarantine
 
@@ -156,7 +157,6 @@ class Run:
         """Bodies and failures as they come; while none comes, what is on its way is written."""
         while not downloads.is_done:
             self._with.sink.check()
-            self._with.notify(Looked())
             body = downloads.next(timeout=0.0 if self._output.is_busy else _LOOK_UP_SECONDS)
             if body is not None:
                 yield body
@@ -175,6 +175,7 @@ class Run:
                 self._settings.concurrency,
                 self._with.limit,
                 RetryPolicy(self._settings.max_attempts),
+                waits=self._settings.on_hourly_limit == "wait",
             ),
             notify=self._with.notify,
             clock=self._with.clock,
@@ -250,7 +251,7 @@ class Run:
         """Read a window without today, which has not begun by Mixpanel's clock.
 
         Raises:
-            RefusedError: If the clocks are further apart than that.
+            ClockError: If the clocks are further apart than that.
         """
         today, window = self._settings.today, body.window
         now = f"{self._with.clock.now():%Y-%m-%dT%H:%M:%SZ}"
@@ -260,7 +261,7 @@ class Run:
             f"so {self._with.clock.today(zone)} in {zone.key}"
         )
         if window.last != today:
-            raise RefusedError(reason)
+            raise ClockError(reason)
         # The day before is Mixpanel's today: it goes on, so it is not loaded.
         self._today = today - timedelta(days=1)
         self.state = self.state.forget(Window(self._today, today))

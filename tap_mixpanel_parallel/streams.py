@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +15,6 @@ from singer_sdk.metrics import Metric, Point, Status, Tag
 from tap_mixpanel_parallel.catalog import select
 from tap_mixpanel_parallel.convert.columns import KEYWORDS, NAMES, json_schema
 from tap_mixpanel_parallel.exceptions import ExportFailedError, TapError, TerminatedError
-from tap_mixpanel_parallel.fetch.job import Query
 from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
 from tap_mixpanel_parallel.fetch.redaction import Redactor
 from tap_mixpanel_parallel.fetch.spool import Spool
@@ -29,21 +28,24 @@ from tap_mixpanel_parallel.report.log import LogLines
 from tap_mixpanel_parallel.report.observers import notify_each
 from tap_mixpanel_parallel.report.progress import Progress
 from tap_mixpanel_parallel.run import Run, Surroundings
-from tap_mixpanel_parallel.settings.credentials import Credentials
-from tap_mixpanel_parallel.settings.network import stays_here
 from tap_mixpanel_parallel.settings.property_columns import read_property_columns
 from tap_mixpanel_parallel.settings.reader import ConfigReader
-from tap_mixpanel_parallel.settings.schema import API_URLS, SANDBOX
+from tap_mixpanel_parallel.settings.shown import shown_settings
+from tap_mixpanel_parallel.source import open_source
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from singer_sdk.singerlib import Catalog, RecordMessage, SchemaMessage
 
+    from tap_mixpanel_parallel.fetch.job import Query
     from tap_mixpanel_parallel.forms import Way
+    from tap_mixpanel_parallel.plan.plan import Plan
     from tap_mixpanel_parallel.plan.state import ExportState
+    from tap_mixpanel_parallel.report.observers import Observer
+    from tap_mixpanel_parallel.report.page.run_report import RunReport
     from tap_mixpanel_parallel.report.results import BatchProgress, ParallelFetchResult
     from tap_mixpanel_parallel.settings.settings import Settings
     from tap_mixpanel_parallel.tap import TapMixpanelParallel
@@ -52,11 +54,7 @@ STREAM: Final = "events"
 
 
 def properties_schema(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON schema of `properties`.
-
-    Args:
-        config: The tap's configuration.
-    """
+    """The JSON schema of `properties`."""
     told = {"description": "Every property, as Mixpanel exports it"}
     if ConfigReader(config).choice("properties_format") == "object":
         return {"type": ["object", "null"]} | told
@@ -84,14 +82,15 @@ class EventsStream(Stream):
 
     Attributes:
         result: The outcome of the last `sync`; None before it.
+        progress: Where the last `sync` stands, or has ended; None before its plan.
         is_running: Whether `sync` is under way.
+        command: What a person types to run the same once more; empty if it is not known.
     """
 
     # Records are built to the schema; conforming them once more would only cost time.
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE
 
     def __init__(self, tap: TapMixpanelParallel) -> None:
-        """Make the stream of a tap."""
         schema = json_schema(
             properties_schema(tap.config),
             json_text_schema(tap.config),
@@ -101,8 +100,12 @@ class EventsStream(Stream):
         self.primary_keys = ["event_id"]
         self.replication_key = "time"
         self.result: ParallelFetchResult | None = None
+        self.progress: Progress | None = None
         self.is_running = False
+        self.command = ""
         self._mixpanel = tap
+        self._limit: RateLimit | None = None
+        self._report: RunReport | None = None
 
     def apply_catalog(self, catalog: Catalog) -> None:
         """Select what a catalog selects, and nothing else: see `read_catalog`."""
@@ -150,9 +153,7 @@ class EventsStream(Stream):
             self.sink.write_state(state)
         self.is_running = True
         try:
-            with ExitStack() as stack:
-                query = _query(settings, stack)
-                spool = stack.enter_context(Spool(settings.spool_dir))
+            with open_source(settings) as query, Spool(settings.spool_dir) as spool:
                 if self.ABORT_AT_RECORD_COUNT is None:
                     self.result = self._load(settings, state, query, spool.path)
                 else:
@@ -162,6 +163,35 @@ class EventsStream(Stream):
             raise
         finally:
             self.is_running = False
+
+    @contextmanager
+    def reported(self) -> Iterator[None]:
+        """Have the setting `report`, if it is set, tell of what the block does.
+
+        Raises:
+            TapError: If the report can't be written as the block begins.
+        """
+        settings = self._mixpanel.settings
+        if settings.report is None:
+            yield
+            return
+        # Rarely needed, and slow to import.
+        from tap_mixpanel_parallel.report.page.run_report import (  # noqa: PLC0415
+            About,
+            RunReport,
+        )
+
+        redact = Redactor(settings.credentials)
+        report = RunReport(
+            settings.report,
+            About(settings, shown_settings(self._mixpanel.config, settings, redact), self.command),
+            lambda: read_state(self._mixpanel.state, self.name),
+            redact.reason,
+            self._mixpanel.clock,
+            self.logger,
+        )
+        with report as self._report:
+            yield
 
     def begin(self) -> ExportState:
         """The state that a run starts from, as the run's first STATE has to tell it.
@@ -176,6 +206,7 @@ class EventsStream(Stream):
         state = self.saved_state()
         if (replay := self.settings.replay) is not None:
             state = state.forget(replay)
+        self._rate_limit(state)
         self.sink.keep(state)
         return state
 
@@ -201,7 +232,7 @@ class EventsStream(Stream):
             Choice(each.name, each.property, each.type) for each in settings.property_columns
         ]
         columns = choose(state.columns, choices)
-        return replace(state, selection=settings.selection, columns=columns)
+        return replace(state.of(settings.account), selection=settings.selection, columns=columns)
 
     @property
     def settings(self) -> Settings:
@@ -211,24 +242,43 @@ class EventsStream(Stream):
         selected = tuple(each for each in chosen if self.mask["properties", each.name])
         return replace(settings, property_columns=selected)
 
+    def plan(self, state: ExportState) -> Plan:
+        """What a run fetches.
+
+        Args:
+            state: What is loaded.
+        """
+        return self._mixpanel.settings.plan(state, self._rate_limit(state).hour)
+
+    def _rate_limit(self, state: ExportState) -> RateLimit:
+        """Counts requests from here on, and those of earlier runs that are known."""
+        if self._limit is None:
+            earlier = state.requests.started if state.requests else ()
+            settings, clock = self._mixpanel.settings, self._mixpanel.clock
+            self._limit = RateLimit.of(settings, earlier, clock)
+        return self._limit
+
     @property
     def sink(self) -> StreamSink:
         """Where the stream's messages go."""
-        return StreamSink(self._mixpanel.writer, self._mixpanel.state, self.name)
+        return StreamSink(self._mixpanel.writer, self._mixpanel.state, self.name, self._limit)
 
     def _load(
         self, settings: Settings, state: ExportState, query: Query, folder: Path
     ) -> ParallelFetchResult:
         """Load everything that is left to do."""
-        plan = settings.plan(state)
+        plan = self.plan(state)
         self.logger.info(plan.summary)
         for warning in plan.warnings:
             self.logger.warning(warning)
+        if self._report is not None:
+            self._report.plan = plan
         windows = [planned.window for planned in plan.windows]
         shows = is_wanted()
         with self._way(settings, state, folder) as way:
             progress, log, run = self._make_run(settings, state, windows, folder, way, quiet=shows)
-            with live_display(progress) if shows else nullcontext():
+            self.progress = progress
+            with log.beating(), live_display(progress) if shows else nullcontext():
                 run.run(windows, query)
         log.sum_up()
         _judge(settings, progress.result)
@@ -238,12 +288,16 @@ class EventsStream(Stream):
         """Fetch and write an event of one day, to see that requests work."""
         day = Window(settings.wanted.first, settings.wanted.first)
         # One event is not the day: a run never marks what comes after its today as loaded.
-        settings = replace(settings, today=day.first - timedelta(days=1))
+        # Nor does anybody who tries the settings wait for an hour.
+        today = day.first - timedelta(days=1)
+        settings = replace(settings, today=today, on_hourly_limit="fail")
         way = as_messages(self, self._mixpanel.writer, settings)
         progress, _, run = self._make_run(settings, state, [day], folder, way, quiet=True)
         run.run([day], replace(query, event_limit=self.ABORT_AT_RECORD_COUNT))
         for failed in progress.result.failed:
-            raise TapError(failed.error or "")
+            error = TapError(failed.error or "")
+            error.read_on = failed.read_on or error.read_on
+            raise error
         self.logger.info("the settings and the credentials work")
 
     def _way(
@@ -266,37 +320,24 @@ class EventsStream(Stream):
         *,
         quiet: bool,
     ) -> tuple[Progress, LogLines, Run]:
-        """A run, and the observers that others ask.
-
-        Args:
-            settings: The checked settings.
-            state: What is loaded.
-            windows: The plan.
-            folder: Where windows wait.
-            way: How events leave.
-            quiet: Whether a display shows what is under way, so that no line need.
-        """
+        """A run, and the observers that others ask."""
         clock, redact = self._mixpanel.clock, Redactor(settings.credentials).reason
-        limit = RateLimit(
-            per_second=settings.requests_per_second,
-            per_hour=settings.requests_per_hour,
-            clock=clock.monotonic,
-        )
+        limit = self._rate_limit(state)
 
         def tell(done: BatchProgress) -> None:
-            if not quiet:  # where metrics would scroll the display away
-                self._measure(done)
+            self._measure(done)
             if self._mixpanel.on_batch_complete is not None:
                 self._mixpanel.on_batch_complete(done)
 
-        progress = Progress(len(windows), limit, clock, tell)
+        progress = Progress(windows, settings, limit, clock, tell)
         log = LogLines(self.logger, progress, settings, redact, quiet=quiet)
+        observers: list[Observer] = [progress, log, *([self._report] if self._report else [])]
         surroundings = Surroundings(
             self.sink,
             folder,
             limit,
             clock,
-            notify_each(progress, log),
+            notify_each(*observers),
             redact,
             way.store,
             way.processes,
@@ -304,39 +345,16 @@ class EventsStream(Stream):
         return progress, log, Run(settings, state, way.form, surroundings)
 
     def _measure(self, progress: BatchProgress) -> None:
-        """Measure a window as the SDK measures streams."""
+        """Measure a window as the SDK measures streams, for who has the log show it."""
         window, result = progress.window, progress.result
         tags: dict[str, Any] = {
             Tag.STREAM: self.name,
             Tag.CONTEXT: {"from_date": str(window.first), "to_date": str(window.last)},
             Tag.STATUS: Status.SUCCEEDED if result.success else Status.FAILED,
         }
-        self._log_metric(Point("counter", Metric.RECORD_COUNT, result.events, tags))
-
-
-def _query(settings: Settings, stack: ExitStack) -> Query:
-    """What is asked of each window; for the sandbox, after starting it."""
-    credentials = settings.credentials
-    url = settings.api_url or API_URLS.get(settings.region)
-    if settings.region == SANDBOX and (url is None or credentials is None):
-        from tap_mixpanel_parallel.sandbox import Project, Sandbox  # noqa: PLC0415 - rarely needed
-
-        sandbox = Sandbox(Project(timezone=settings.project_timezone.key))
-        account = sandbox.credentials
-        credentials = Credentials(account.username, account.secret, account.project_id)
-        url = url or stack.enter_context(sandbox).url
-    if url is None or credentials is None:
-        raise ValueError("only the sandbox runs without a URL and credentials")
-    return Query(
-        url,
-        credentials,
-        events=settings.events,
-        where=settings.where,
-        timeout=settings.request_timeout,
-        attempt_timeout=settings.attempt_timeout,
-        most_bytes=settings.max_window_mb * 1_000_000,
-        trust_env=not stays_here(url),
-    )
+        point = Point("counter", Metric.RECORD_COUNT, result.events, tags)
+        # In the SDK's words, which its formatter knows, but not at its level: a line says it.
+        self.metrics_logger.debug("METRIC: %s", point)
 
 
 def _judge(settings: Settings, result: ParallelFetchResult) -> None:

@@ -6,6 +6,8 @@ import copy
 import gc
 import os
 import sys
+from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from singer_sdk import Tap
@@ -13,16 +15,19 @@ from singer_sdk.cli import plugin_cli
 from singer_sdk.exceptions import ConfigValidationError, MapExpressionError, StreamMapConfigError
 from singer_sdk.helpers._classproperty import classproperty
 from singer_sdk.helpers.capabilities import PluginCapabilities, TapCapabilities
+from singer_sdk.metrics import get_metrics_logger
 from singer_sdk.plugin_base import _ConfigInput
 
 from tap_mixpanel_parallel.catalog import read_catalog
 from tap_mixpanel_parallel.cli import (
     add_options,
+    command_again,
     exit_code,
     log_set_up,
     one_clear_message,
     print_report,
     read_json,
+    warnings_only,
 )
 from tap_mixpanel_parallel.clock import Clock
 from tap_mixpanel_parallel.exceptions import ExportFailedError, SettingsError, TapError
@@ -30,7 +35,9 @@ from tap_mixpanel_parallel.messages import MessageWriter
 from tap_mixpanel_parallel.plan.bookmark import read_state, to_bookmark
 from tap_mixpanel_parallel.plan.state import ExportState
 from tap_mixpanel_parallel.plan.status import Status
+from tap_mixpanel_parallel.report.display import release_terminal
 from tap_mixpanel_parallel.report.results import ParallelFetchResult
+from tap_mixpanel_parallel.report.summary import numbers_at_the_end, numbers_of
 from tap_mixpanel_parallel.sdk_settings import (
     read_environment,
     sdk_problems,
@@ -96,7 +103,11 @@ class TapMixpanelParallel(Tap):
         self.clock = clock or Clock()
         self.on_batch_complete = on_batch_complete
         self._settings: Settings | None = None
-        super().__init__(**kwargs)
+        metrics = get_metrics_logger()
+        level = metrics.level
+        with warnings_only(self.logger):
+            super().__init__(**kwargs)
+        metrics.setLevel(level)  # the log's configuration decides, not only variables
 
     @property
     def settings(self) -> Settings:
@@ -173,9 +184,10 @@ class TapMixpanelParallel(Tap):
         Raises:
             TapError: If the run can't go on, or if windows failed.
         """
-        if self.state and self.events.selected:
-            self.events.begin()  # the SDK's first message is the state
-        self.sync_all()
+        with self.events.reported():
+            if self.state and self.events.selected:
+                self.events.begin()  # the SDK's first message is the state
+            self.sync_all()
 
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
         """Check all that is set, and name every problem at once."""
@@ -197,6 +209,7 @@ class TapMixpanelParallel(Tap):
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """End the run at the next line end; the second time, end at once."""
         if self.writer.stop_signal is not None:
+            release_terminal()
             os._exit(exit_code(signum))
         self.writer.stop(signum)
         if self._streams is None or not self.events.is_running:
@@ -213,26 +226,24 @@ class TapMixpanelParallel(Tap):
         catalog: str | None = None,
         **options: Any,
     ) -> None:
-        """Run the command line.
-
-        Args:
-            about: Print what the tap is, and its settings.
-            about_format: `json` or `markdown`; text by default.
-            config: The configuration, from files and the environment.
-            state: Path of a state file.
-            catalog: Path of a catalog file.
-            options: This tap's own options (see `cli.add_options`).
-        """
+        """Run the command line."""
         super(Tap, cls).invoke(about=about, about_format=about_format)
         config = config or _ConfigInput()
         as_json = about_format == "json"
         with one_clear_message(cls.logger):
             if options.pop("status"):
-                saved = read_json(state or "-", "state")
-                print_report(Status.of(read_state(saved, STREAM)), as_json=as_json)
+                status = Status.of(read_state(read_json(state or "-", "state"), STREAM))
+                if (path := options["report"]) is not None:
+                    from tap_mixpanel_parallel.report.page.run_report import (  # noqa: PLC0415
+                        write_status_report,
+                    )
+
+                    write_status_report(Path(path), status, Clock().now())
+                print_report(status, as_json=as_json)
                 return
             plan_only = options.pop("plan")
-            cls.print_version(print_fn=cls.logger.info)
+            if not plan_only:
+                cls.print_version(print_fn=cls.logger.info)
             given = {name: value for name, value in options.items() if value is not None}
             tap = cls(
                 config=config.config | given,
@@ -243,10 +254,14 @@ class TapMixpanelParallel(Tap):
             if plan_only:
                 for warning in tap.settings.warnings:
                     cls.logger.warning(warning)
-                print_report(tap.settings.plan(tap.events.saved_state()), as_json=as_json)
+                print_report(tap.events.plan(tap.events.saved_state()), as_json=as_json)
             else:
+                tap.events.command = command_again(sys.argv, os.environ)
                 gc.freeze()  # what is imported stays, so no collection needs to look at it again
-                tap.run_sync()
+                is_told = tap.settings.summary_format == "json"
+                told = numbers_at_the_end(lambda: numbers_of(tap.events.progress))
+                with told if is_told else nullcontext(), one_clear_message(cls.logger):
+                    tap.run_sync()
 
     @classmethod
     def cb_config(
@@ -293,5 +308,5 @@ class TapMixpanelParallel(Tap):
         """The command; to make it sets up the log."""
         levels = (f"{cls._env_var_prefix}LOGLEVEL", "LOGLEVEL")
         with one_clear_message(cls.logger), log_set_up(levels, os.environ):
-            command: click.Command = super(TapMixpanelParallel, cls).cli  # noqa: UP008 - it is no method
+            command: click.Command = super(TapMixpanelParallel, cls).cli  # noqa: UP008 - it is not a method
         return command

@@ -26,7 +26,6 @@ class JsonLinesFile:
         *,
         properties_as_text: bool,
     ) -> None:
-        """Write the selected ones of a record's columns to a file."""
         self._encode = row_encoder(
             columns, properties_as_text=properties_as_text, selected=selected
         )

@@ -45,7 +45,6 @@ class ParquetFile:
     def __init__(
         self, columns: Sequence[Column], selected: Collection[str], file: BinaryIO
     ) -> None:
-        """Write the selected ones of a record's columns to a file."""
         self._columns = [
             (place, column) for place, column in enumerate(columns) if column.name in selected
         ]
@@ -83,7 +82,7 @@ class ParquetFile:
         self._writer.close()
 
     def abandon(self) -> None:
-        """Write nothing more, not even an end: else it would be tried as memory is freed."""
+        """Write nothing more, not even its end; pyarrow would try when it is freed."""
         self._writer.is_open = False
 
     def _end_block(self) -> None:

@@ -64,13 +64,7 @@ def row_encoder(
 
 
 def message_encoder(encode_rows: Encode, stream: str, time_extracted: str) -> Encode:
-    """Encode each record as a RECORD message, in a line.
-
-    Args:
-        encode_rows: Makes the records' objects.
-        stream: The stream's name.
-        time_extracted: When the window was received: RFC 3339.
-    """
+    """Encode each record as a RECORD message, in a line."""
     before = f'{{"type":"RECORD","stream":{json.dumps(stream)},"record":'.encode()
     after = f',"time_extracted":{json.dumps(time_extracted)}}}\n'.encode()
 

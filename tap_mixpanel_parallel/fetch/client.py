@@ -19,6 +19,7 @@ import urllib3
 from tap_mixpanel_parallel.exceptions import (
     AttemptError,
     IncompleteExportError,
+    OverdueError,
     OversizeError,
     SpoolError,
     TapError,
@@ -163,10 +164,8 @@ def _explain(error: Exception, job: Job) -> TapError:
     return TransportError(text)
 
 
-def _overdue(job: Job) -> TransportError:
-    return TransportError(
-        f"not whole after {job.query.attempt_timeout:g} seconds (attempt_timeout)"
-    )
+def _overdue(job: Job) -> OverdueError:
+    return OverdueError(f"not whole after {job.query.attempt_timeout:g} seconds (attempt_timeout)")
 
 
 def _hint(error: Exception) -> str:
@@ -202,7 +201,7 @@ def _save(response: requests.Response, path: Path, most_bytes: int) -> tuple[int
 
 
 def _alone(path: Path, error: SpoolError) -> AttemptError:
-    """The error, or that there is no use in another attempt, as others take hardly any room."""
+    """The error, or one that allows no other attempt, if other windows take almost no room."""
     sizes = {}
     for each in path.parent.glob("*.*"):
         with suppress(OSError):  # others come and go

@@ -20,7 +20,6 @@ from tap_mixpanel_parallel.exceptions import ThreadError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
     from typing import Self
 
     from urllib3.connectionpool import ConnectionPool
@@ -37,7 +36,6 @@ class OwnConnection:
     """
 
     def __init__(self) -> None:
-        """Make a session without a connection."""
         self.session = Session()
         self._sockets: list[socket.socket] = []
         self._is_broken_off = False
@@ -46,16 +44,9 @@ class OwnConnection:
             self.session.mount(scheme, _Adapter(self._keep))
 
     def __enter__(self) -> Self:
-        """Begin."""
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the connection."""
+    def __exit__(self, *_: object) -> None:
         self.session.close()
         for each in self._sockets:
             each.close()
@@ -107,13 +98,7 @@ class Deadline:
             raise ThreadError(error) from None
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End to count."""
+    def __exit__(self, *_: object) -> None:
         self._timer.cancel()
 
     def _end(self) -> None:

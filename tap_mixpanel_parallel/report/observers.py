@@ -55,12 +55,7 @@ class LeftOut:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Looked:
-    """The run has looked up while it waits for windows: twice a second at most."""
-
-
-RunEvent = Requested | Ended | Retrying | Waiting | Converted | Written | Failed | LeftOut | Looked
+RunEvent = Requested | Ended | Retrying | Waiting | Converted | Written | Failed | LeftOut
 Observer = Callable[[RunEvent], None]
 
 

@@ -23,13 +23,16 @@ class BatchResult:
 
     Attributes:
         window: Its days.
-        events: How many events were emitted; 0 if it failed.
+        events: How many events were handed to the loader; 0 if it failed.
         size: The bytes received in the attempt that counted, compressed.
         seconds: From the window's first request to its outcome.
         attempts: How often it was requested.
         error: Why it failed; None if it is loaded.
         quarantined: Lines that went to the quarantine file.
         misfits: Values that did not fit their column of `property_columns`, by its name.
+        duplicates: How many events repeat one of the window: they are among `events`, or
+            `deduplicate` has dropped them. None if they were not counted.
+        read_on: The part of the documents about such an error; None if it is loaded.
     """
 
     window: Window
@@ -40,15 +43,17 @@ class BatchResult:
     error: str | None = None
     quarantined: int = 0
     misfits: Mapping[str, int] = field(default_factory=dict, hash=False)
+    duplicates: int | None = 0
+    read_on: str | None = None
 
     @property
     def success(self) -> bool:
-        """Whether the window is loaded."""
+        """Whether the window is handed to the loader."""
         return self.error is None
 
     @property
     def status(self) -> Status:
-        """`loaded` or `failed`."""
+        """`loaded`, which is handed to the loader, or `failed`."""
         return "loaded" if self.success else "failed"
 
 
@@ -60,13 +65,14 @@ class BatchProgress:
         result: The window's outcome.
         completed: Windows that have ended, this one included.
         total: Windows of the run.
-        seconds_left: An estimate from the pace so far, and the hourly limit.
+        seconds_left: An estimate from the pace so far, and the hourly limit; None as long as
+            it would mislead.
     """
 
     result: BatchResult
     completed: int
     total: int
-    seconds_left: float
+    seconds_left: float | None
 
     @property
     def window(self) -> Window:
@@ -98,7 +104,7 @@ class ParallelFetchResult:
 
     @property
     def total_events(self) -> int:
-        """The events that were emitted."""
+        """The events that were handed to the loader."""
         return sum(batch.events for batch in self.batches)
 
     @property
@@ -107,11 +113,17 @@ class ParallelFetchResult:
         return sum((Counter(batch.misfits) for batch in self.batches), Counter())
 
     @property
+    def duplicates(self) -> int | None:
+        """How many events repeat another of their window; None if not all were counted."""
+        counts = [batch.duplicates for batch in self.batches]
+        return None if None in counts else sum(count or 0 for count in counts)
+
+    @property
     def failed(self) -> tuple[BatchResult, ...]:
         """The windows that failed, sorted by their days."""
         return tuple(sorted((b for b in self.batches if not b.success), key=lambda b: b.window))
 
     @property
     def success(self) -> bool:
-        """Whether every window is loaded."""
+        """Whether every window is handed to the loader."""
         return not self.failed

@@ -47,12 +47,7 @@ class Output:
     """Writes parts as they are taken, so that a reader never waits for the next conversion."""
 
     def __init__(self, sink: Sink, notify: Callable[[Written], None]) -> None:
-        """Write to this sink.
-
-        Args:
-            sink: Where messages go.
-            notify: Told of each part that is written.
-        """
+        """Write to this sink, and tell of each part that is written."""
         self._sink = sink
         self._notify = notify
         self._leaving: tuple[Written, ExportState] | None = None

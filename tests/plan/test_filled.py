@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tap_mixpanel_parallel.exceptions import StateError
 from tap_mixpanel_parallel.plan.bookmark import from_bookmark, to_bookmark
 from tap_mixpanel_parallel.plan.filled import Choice, FilledColumn, choose, find_empty
+from tap_mixpanel_parallel.plan.hour import Hour
 from tap_mixpanel_parallel.plan.plan import make_plan
 from tap_mixpanel_parallel.plan.state import ExportState
 from tap_mixpanel_parallel.plan.status import Status
@@ -155,7 +156,8 @@ def plan_of(state: ExportState, replay: str | None = None) -> Any:
         lookback_days=5,
         replay=window(replay) if replay else None,
         cutting=Cutting(7, workers=1),
-        requests_per_hour=60,
+        hour=Hour(60),
+        waits=True,
     )
 
 

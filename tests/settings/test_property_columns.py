@@ -16,7 +16,7 @@ from tap_mixpanel_parallel.settings.property_columns import (
     PropertyColumn,
     plain_name,
 )
-from tests.settings.test_settings import problems, read
+from tests.settings.harness import problems, read
 
 
 def columns(given: Any) -> tuple[PropertyColumn, ...]:
