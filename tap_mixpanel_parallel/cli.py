@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 _PLAIN_MARKS: Final = str.maketrans("█▒✗·", "#+x.")
 """For a standard output whose encoding lacks them."""
 
+LAST_WEEK: Final = "last week"
+"""The days of `--describe` if none are given."""
+
 _LOG_CONFIG: Final = "SINGER_SDK_LOG_CONFIG"
 
 
@@ -81,6 +84,15 @@ def add_options(command: click.Command) -> click.Command:
                 is_flag=True,
                 help="Print what a run would fetch and why, and request nothing. "
                 "With --format json for scripts.",
+            ),
+            click.Option(
+                ["--describe"],
+                is_flag=False,
+                flag_value=LAST_WEEK,
+                metavar="[FIRST..LAST]",
+                help="Make one request, and print which events and properties these days "
+                "have, and how to make columns of them. Default: the last week, up to "
+                "yesterday. With --format json for scripts.",
             ),
             click.Option(
                 ["--status"],

@@ -5,14 +5,14 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from tap_mixpanel_parallel import mapped
-from tap_mixpanel_parallel.convert.columns import Column, all_columns
 from tap_mixpanel_parallel.convert.files import Files, Messages, RecordFile
 from tap_mixpanel_parallel.convert.jsonl import JsonLinesFile
 from tap_mixpanel_parallel.convert.processes import Processes
 from tap_mixpanel_parallel.convert.record_lines import message_encoder, row_encoder
+from tap_mixpanel_parallel.write.output import Handover, Output
 from tap_mixpanel_parallel.write.storage import Storage
 
 if TYPE_CHECKING:
@@ -20,12 +20,17 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from tap_mixpanel_parallel.convert.columns import Column
     from tap_mixpanel_parallel.convert.conversion import Part
     from tap_mixpanel_parallel.convert.files import Format
     from tap_mixpanel_parallel.messages import MessageWriter
     from tap_mixpanel_parallel.settings.batch import BatchConfig
     from tap_mixpanel_parallel.settings.settings import Settings
     from tap_mixpanel_parallel.streams import EventsStream
+    from tap_mixpanel_parallel.write.output import Written
+
+_FILE_ROWS: Final = 1_000_000
+"""Records of a file that a program takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +39,13 @@ class Way:
 
     Attributes:
         form: What the records of a window become, by when it was received.
+        output: Where parts and states go; told whom to notify of each.
         store: Has the files of a part stored; None if records leave as messages.
         processes: Convert bodies; None leaves it to the run's own process.
     """
 
     form: Callable[[datetime], Format]
+    output: Callable[[Callable[[Written], None]], Output]
     store: Callable[[Part], Part] | None = None
     processes: Processes | None = None
 
@@ -49,7 +56,7 @@ def as_messages(stream: EventsStream, writer: MessageWriter, settings: Settings)
     The SDK's way is needed only where it changes a record. Both give the same messages.
     """
     encode_rows = row_encoder(
-        all_columns(settings.property_columns),
+        stream.columns,
         properties_as_text=settings.properties_format == "string",
     )
     is_fast = mapped.is_unchanged(stream)
@@ -65,7 +72,7 @@ def as_messages(stream: EventsStream, writer: MessageWriter, settings: Settings)
             return Messages(message_encoder(encode_rows, stream.name, received_at.isoformat()))
         return Messages(mapped.mapped_encoder(stream, writer, encode_rows, received_at))
 
-    return Way(form)
+    return Way(form, partial(Output, stream.sink))
 
 
 @contextmanager
@@ -83,36 +90,61 @@ def as_files(
     Raises:
         TapError: If files can't be stored.
     """
-    columns = all_columns(settings.property_columns)
-    selected = tuple(each.name for each in columns if stream.mask["properties", each.name])
+    output, selected = partial(Output, stream.sink), stream.selected_names
+    as_text = settings.properties_format == "string"
     with Storage(
         config, settings.fingerprint, stored, writer.announcer(stream.name, config)
     ) as storage:
         made_in = storage.begin(now, folder)
         stream.logger.info("events leave as files: %s in %s", config.format, config.shown_root)
         form = Files(
-            _beginner(config, columns, selected, settings.properties_format),
+            beginner(config.format, stream.columns, selected, as_text=as_text),
             made_in,
             storage.made_by,
             config.batch_size,
         )
         if settings.converters == 1:
-            yield Way(lambda _: form, storage.store)
+            yield Way(lambda _: form, output, storage.store)
             return
         with Processes(settings.converters) as processes:
-            yield Way(lambda _: form, storage.store, processes)
+            yield Way(lambda _: form, output, storage.store, processes)
 
 
-def _beginner(
-    config: BatchConfig,
-    columns: tuple[Column, ...],
-    selected: tuple[str, ...],
-    properties_format: str,
+def as_rows(stream: EventsStream) -> Way:
+    """Events are handed over as lines of JSON, in the file of each part."""
+    encode_rows = row_encoder(
+        stream.columns,
+        properties_as_text=stream.settings.properties_format == "string",
+        selected=stream.selected_names,
+    )
+    return Way(lambda _: Messages(encode_rows), partial(Handover, stream.sink.keep))
+
+
+def as_tables(stream: EventsStream, folder: Path) -> Way:
+    """Events are handed over as Parquet, in the files of each part.
+
+    Args:
+        stream: The stream.
+        folder: Where the files are made.
+    """
+    begin = beginner("parquet", stream.columns, stream.selected_names, as_text=True)
+    form = Files(begin, folder, "spool_dir", _FILE_ROWS)
+    return Way(lambda _: form, partial(Handover, stream.sink.keep))
+
+
+def beginner(
+    file_format: str, columns: tuple[Column, ...], selected: tuple[str, ...], *, as_text: bool
 ) -> Callable[[BinaryIO], RecordFile]:
-    """What begins a file of the format."""
-    if config.format == "parquet":
+    """What begins a file of a format.
+
+    Args:
+        file_format: `parquet` or `jsonl`.
+        columns: All of a record's.
+        selected: The names of those that it has.
+        as_text: Whether `properties` is text in JSON lines.
+    """
+    if file_format == "parquet":
         from tap_mixpanel_parallel.convert.parquet import ParquetFile  # noqa: PLC0415 - an extra
 
         return partial(ParquetFile, columns, selected)
-    as_text = properties_format == "string"
     return partial(JsonLinesFile, columns, selected, properties_as_text=as_text)

@@ -13,7 +13,7 @@ from singer_sdk.mapper import SameRecordTransform
 from singer_sdk.metrics import Metric, Point, Status, Tag
 
 from tap_mixpanel_parallel.catalog import select
-from tap_mixpanel_parallel.convert.columns import KEYWORDS, NAMES, json_schema
+from tap_mixpanel_parallel.convert.columns import KEYWORDS, NAMES, all_columns, json_schema
 from tap_mixpanel_parallel.exceptions import ExportFailedError, TapError, TerminatedError
 from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
 from tap_mixpanel_parallel.fetch.redaction import Redactor
@@ -22,9 +22,10 @@ from tap_mixpanel_parallel.forms import as_files, as_messages
 from tap_mixpanel_parallel.messages import StreamSink
 from tap_mixpanel_parallel.plan.bookmark import check_fits, read_state, to_bookmark
 from tap_mixpanel_parallel.plan.filled import Choice, choose
+from tap_mixpanel_parallel.plan.state import ExportState
 from tap_mixpanel_parallel.plan.windows import Window
-from tap_mixpanel_parallel.report.display import is_wanted, live_display
 from tap_mixpanel_parallel.report.log import LogLines
+from tap_mixpanel_parallel.report.notebook import wanted_display
 from tap_mixpanel_parallel.report.observers import notify_each
 from tap_mixpanel_parallel.report.progress import Progress
 from tap_mixpanel_parallel.run import Run, Surroundings
@@ -34,19 +35,20 @@ from tap_mixpanel_parallel.settings.shown import shown_settings
 from tap_mixpanel_parallel.source import open_source
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from singer_sdk.singerlib import Catalog, RecordMessage, SchemaMessage
 
+    from tap_mixpanel_parallel.convert.columns import Column
+    from tap_mixpanel_parallel.convert.conversion import Part
     from tap_mixpanel_parallel.fetch.job import Query
     from tap_mixpanel_parallel.forms import Way
     from tap_mixpanel_parallel.plan.plan import Plan
-    from tap_mixpanel_parallel.plan.state import ExportState
     from tap_mixpanel_parallel.report.observers import Observer
     from tap_mixpanel_parallel.report.page.run_report import RunReport
-    from tap_mixpanel_parallel.report.results import BatchProgress, ParallelFetchResult
+    from tap_mixpanel_parallel.report.results import BatchProgress, BatchResult, ParallelFetchResult
     from tap_mixpanel_parallel.settings.settings import Settings
     from tap_mixpanel_parallel.tap import TapMixpanelParallel
 
@@ -143,9 +145,7 @@ class EventsStream(Stream):
             TerminatedError: If a signal asked to stop.
             TapError: If the run can't go on.
         """
-        settings = self.settings
-        for warning in settings.warnings:
-            self.logger.warning(warning)
+        settings = self._settings_told()
         known = self._mixpanel.state.get("bookmarks", {}).get(self.name)
         state = self.begin()
         self._write_schema_message()
@@ -155,7 +155,9 @@ class EventsStream(Stream):
         try:
             with open_source(settings) as query, Spool(settings.spool_dir) as spool:
                 if self.ABORT_AT_RECORD_COUNT is None:
-                    self.result = self._load(settings, state, query, spool.path)
+                    way = self._way(settings, state, spool.path)
+                    for _ in self._load(settings, state, query, spool.path, way):
+                        pass
                 else:
                     self._sample(settings, state, query, spool.path)
         except TerminatedError:
@@ -192,6 +194,73 @@ class EventsStream(Stream):
         )
         with report as self._report:
             yield
+
+    def parts(self, make_way: Callable[[Path], Way]) -> Iterator[Part]:
+        """Fetch everything that is left to do, for a program to take part by part.
+
+        The tap's state says that a part is loaded once the next is asked for.
+
+        Args:
+            make_way: How events leave, by the folder where they wait.
+
+        Raises:
+            ExportFailedError: As `sync` does, after the last part.
+            TapError: If the run can't go on.
+        """
+        settings, state = self._settings_told(), self.begin()
+        with (
+            self.reported(),
+            open_source(settings) as query,
+            Spool(settings.spool_dir) as spool,
+        ):
+            way = nullcontext(make_way(spool.path))
+            yield from self._load(settings, state, query, spool.path, way)
+
+    def look(self, window: Window, way: Way) -> Iterator[Part]:
+        """Fetch some days with one request, whatever is loaded, and leave the state as it is.
+
+        Args:
+            window: The days.
+            way: How events leave.
+
+        Raises:
+            TapError: If they can't be had.
+        """
+        # Who looks does not wait for an hour.
+        settings = replace(self._settings_told(), on_hourly_limit="fail")
+        display = wanted_display()
+        with open_source(settings) as query, Spool(settings.spool_dir) as spool:
+            progress, _, run = self._make_run(
+                settings, ExportState(), [window], spool.path, way, quiet=True
+            )
+            with display(progress) if display else nullcontext():
+                yield from run.parts([window], query)
+        _raise_first_of(progress.result.failed)
+
+    @property
+    def settings(self) -> Settings:
+        """The tap's settings, without the columns that are deselected: they are not made."""
+        settings = self._mixpanel.settings
+        chosen = settings.property_columns
+        selected = tuple(each for each in chosen if self.mask["properties", each.name])
+        return replace(settings, property_columns=selected)
+
+    def _settings_told(self) -> Settings:
+        """The settings, with what should be known of them told."""
+        settings = self.settings
+        for warning in settings.warnings:
+            self.logger.warning(warning)
+        return settings
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns of a record, before a selection."""
+        return all_columns(self.settings.property_columns)
+
+    @property
+    def selected_names(self) -> tuple[str, ...]:
+        """The columns that are selected."""
+        return tuple(name for name in self.schema["properties"] if self.mask["properties", name])
 
     def begin(self) -> ExportState:
         """The state that a run starts from, as the run's first STATE has to tell it.
@@ -234,14 +303,6 @@ class EventsStream(Stream):
         columns = choose(state.columns, choices)
         return replace(state.of(settings.account), selection=settings.selection, columns=columns)
 
-    @property
-    def settings(self) -> Settings:
-        """The tap's settings, without the columns that are deselected: they are not made."""
-        settings = self._mixpanel.settings
-        chosen = settings.property_columns
-        selected = tuple(each for each in chosen if self.mask["properties", each.name])
-        return replace(settings, property_columns=selected)
-
     def plan(self, state: ExportState) -> Plan:
         """What a run fetches.
 
@@ -264,9 +325,14 @@ class EventsStream(Stream):
         return StreamSink(self._mixpanel.writer, self._mixpanel.state, self.name, self._limit)
 
     def _load(
-        self, settings: Settings, state: ExportState, query: Query, folder: Path
-    ) -> ParallelFetchResult:
-        """Load everything that is left to do."""
+        self,
+        settings: Settings,
+        state: ExportState,
+        query: Query,
+        folder: Path,
+        how: AbstractContextManager[Way],
+    ) -> Iterator[Part]:
+        """Load everything that is left to do, and give each part as it begins to leave."""
         plan = self.plan(state)
         self.logger.info(plan.summary)
         for warning in plan.warnings:
@@ -274,15 +340,17 @@ class EventsStream(Stream):
         if self._report is not None:
             self._report.plan = plan
         windows = [planned.window for planned in plan.windows]
-        shows = is_wanted()
-        with self._way(settings, state, folder) as way:
-            progress, log, run = self._make_run(settings, state, windows, folder, way, quiet=shows)
+        display = wanted_display()
+        with how as way:
+            progress, log, run = self._make_run(
+                settings, state, windows, folder, way, quiet=display is not None
+            )
             self.progress = progress
-            with log.beating(), live_display(progress) if shows else nullcontext():
-                run.run(windows, query)
+            with log.beating(), display(progress) if display else nullcontext():
+                yield from run.parts(windows, query)
         log.sum_up()
-        _judge(settings, progress.result)
-        return progress.result
+        self.result = progress.result
+        _judge(settings, self.result)
 
     def _sample(self, settings: Settings, state: ExportState, query: Query, folder: Path) -> None:
         """Fetch and write an event of one day, to see that requests work."""
@@ -294,10 +362,7 @@ class EventsStream(Stream):
         way = as_messages(self, self._mixpanel.writer, settings)
         progress, _, run = self._make_run(settings, state, [day], folder, way, quiet=True)
         run.run([day], replace(query, event_limit=self.ABORT_AT_RECORD_COUNT))
-        for failed in progress.result.failed:
-            error = TapError(failed.error or "")
-            error.read_on = failed.read_on or error.read_on
-            raise error
+        _raise_first_of(progress.result.failed)
         self.logger.info("the settings and the credentials work")
 
     def _way(
@@ -333,7 +398,7 @@ class EventsStream(Stream):
         log = LogLines(self.logger, progress, settings, redact, quiet=quiet)
         observers: list[Observer] = [progress, log, *([self._report] if self._report else [])]
         surroundings = Surroundings(
-            self.sink,
+            way.output,
             folder,
             limit,
             clock,
@@ -355,6 +420,13 @@ class EventsStream(Stream):
         point = Point("counter", Metric.RECORD_COUNT, result.events, tags)
         # In the SDK's words, which its formatter knows, but not at its level: a line says it.
         self.metrics_logger.debug("METRIC: %s", point)
+
+
+def _raise_first_of(failed: Sequence[BatchResult]) -> None:
+    for batch in failed:
+        error = TapError(batch.error or "")
+        error.read_on = batch.read_on or error.read_on
+        raise error
 
 
 def _judge(settings: Settings, result: ParallelFetchResult) -> None:

@@ -26,7 +26,7 @@ from tap_mixpanel_parallel.exceptions import (
     TransportError,
 )
 from tap_mixpanel_parallel.fetch.answers import check_age, check_framing, date_of, error_of, is_gzip
-from tap_mixpanel_parallel.fetch.connection import Deadline, OwnConnection
+from tap_mixpanel_parallel.fetch.connection import Connections, Deadline, OwnConnection
 from tap_mixpanel_parallel.fetch.job import Download
 from tap_mixpanel_parallel.fetch.redaction import Redactor
 from tap_mixpanel_parallel.fetch.spool import create, spooling, write_all
@@ -61,20 +61,24 @@ _TLS_HINT: Final = (
 _FILES_HINT: Final = "; raise the limit of open files (ulimit -n), or lower workers"
 
 
-def download(job: Job) -> Download:
+def download(job: Job, connections: Connections | None = None) -> Download:
     """Make one attempt at one window: fetch its body into a file.
 
     What it returns has arrived whole, as far as the transport tells. Whether it is gzip
     that ends with its checksum, and events of these days, shows when it is read.
 
+    Args:
+        job: The attempt.
+        connections: Those that end together with this one.
+
     Raises:
         RefusedError: If no request can do better.
         AttemptError: If another attempt may do better; no file is left then.
     """
-    connection = OwnConnection()
+    connection, connections = OwnConnection(), connections or Connections()
     deadline = Deadline(connection, job.query.attempt_timeout)
     try:
-        with connection, deadline:
+        with connection, deadline, connections.use(connection):
             found = _request(job, connection)
     except Exception as error:  # noqa: BLE001 - libraries raise anything over a broken answer
         explained = _overdue(job) if deadline.is_over else _explain(error, job)

@@ -70,7 +70,7 @@ def live_display(progress: Progress) -> Iterator[None]:
         while True:
             console.size = size = _size(console)
             with console.capture() as capture:
-                console.print(_render(progress, size.height))
+                console.print(render(progress, size.height))
             screen.draw(capture.get().splitlines(), size)
             if over.wait(_FRAME_SECONDS):
                 return
@@ -151,7 +151,7 @@ def release_terminal() -> None:
         os.write(sys.stderr.fileno(), (_SAVE + _SCROLL_ALL + _RESTORE).encode())
 
 
-def _render(progress: Progress, height: int) -> RenderableType:
+def render(progress: Progress, height: int) -> RenderableType:
     """The whole, the windows under way, and what has failed."""
     failed = progress.failed
     whole = Table.grid(padding=(0, 2), expand=True)

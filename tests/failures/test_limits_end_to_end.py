@@ -24,6 +24,7 @@ from tests.support.commands import PATIENCE
 from tests.support.pipeline import CollectingTap
 
 if TYPE_CHECKING:
+    from tap_mixpanel_parallel.fetch.connection import Connections
     from tap_mixpanel_parallel.fetch.job import Download, Job
     from tap_mixpanel_parallel.report.results import ParallelFetchResult
     from tests.failures.conftest import LabMaker
@@ -82,9 +83,9 @@ def time(monkeypatch: pytest.MonkeyPatch) -> VirtualTime:
             time.request(-1)
         return wait
 
-    def counted_download(job: Job) -> Download:
+    def counted_download(job: Job, connections: Connections) -> Download:
         try:
-            return download(job)
+            return download(job, connections)
         finally:
             time.request(-1)
 
@@ -242,13 +243,13 @@ def test_a_run_knows_what_the_runs_before_it_have_used(
         tap = runs.run(f"2025-{first}", f"2025-{last}")
         if knows_by == "memory":
             runs.state = {}
-    assert tap.events.plan(tap.events.saved_state()).hour.left == 0
+    assert tap.stream.plan(tap.stream.saved_state()).hour.left == 0
     caplog.clear()
 
     tap = runs.run("2025-03-02", "2025-03-02")
 
-    assert tap.events.result is not None
-    assert tap.events.result.success
+    assert tap.stream.result is not None
+    assert tap.stream.result.success
     assert (len(runs.lab.sandbox.requests), runs.refused) == (61, 0)
     assert HOUR <= time.monotonic() < HOUR + 60
     planned = "1 request is needed and 60 may start in an hour, of which 0 are left until 01:00:"
@@ -272,7 +273,7 @@ def test_another_project_s_requests_do_not_count(make_lab: LabMaker, time: Virtu
             state=json.loads(json.dumps(runs.state)),
             clock=time,
         )
-        assert tap.events.plan(tap.events.saved_state()).hour.left == left
+        assert tap.stream.plan(tap.stream.saved_state()).hour.left == left
 
 
 @pytest.mark.slow
@@ -287,8 +288,8 @@ def test_the_requests_of_others_are_waited_out(
 
     tap = runs.run("2025-01-01", "2025-01-06")
 
-    assert tap.events.result is not None
-    assert tap.events.result.success
+    assert tap.stream.result is not None
+    assert tap.stream.result.success
     assert len(runs.lab.sandbox.requests) - runs.refused == 6
     assert HOUR <= time.monotonic() < HOUR + 400
     assert runs.refused <= (4 if retry_after else 20)

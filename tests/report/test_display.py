@@ -294,7 +294,7 @@ class Shown(Counting):
     def lines(self, width: int = 80, height: int = 24) -> list[str]:
         console = Console(width=width, height=height, color_system=None)
         with console.capture() as capture:
-            console.print(display._render(self.progress, height))
+            console.print(display.render(self.progress, height))
         return [line.rstrip() for line in capture.get().splitlines()]
 
 

@@ -21,7 +21,7 @@ from tap_mixpanel_parallel import TapMixpanelParallel
 from tap_mixpanel_parallel.exceptions import SettingsError
 from tap_mixpanel_parallel.settings.schema import CONFIG_SCHEMA
 from tests.support.commands import ROOT, run
-from tests.support.recipes import assert_lists, section
+from tests.support.recipes import assert_lists, recipe, section
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,14 +121,36 @@ def test_every_dependency_has_a_bound() -> None:
 
 
 @pytest.mark.slow
-def test_the_readme_s_python_example_runs(tmp_path: Path) -> None:
-    (tmp_path / "example.py").write_text(section("From Python", "python"))
+@pytest.mark.parametrize(
+    ("code", "printed"),
+    [
+        (section("From Python", "python"), r"\d{4}-.*\+00:00 .+ \S+\n"),
+        (recipe("events in python"), r"\d{4}-.*\+00:00 .+ \S+\n"),
+        (recipe("messages in python"), r'{"type":"SCHEMA"'),
+    ],
+    ids=["readme", "events", "messages"],
+)
+def test_the_examples_for_python_run(tmp_path: Path, code: str, printed: str) -> None:
+    (tmp_path / "example.py").write_text(code)
 
     done = run("python", "example.py", cwd=tmp_path)
 
     assert done.returncode == 0, done.stderr
-    assert " True []" in done.stderr
-    assert done.stdout.startswith('{"type":"SCHEMA"')
+    assert re.match(printed, done.stdout)
+    assert done.stderr.endswith(" True []\n") == ("run()" in code)
+
+
+@pytest.mark.slow
+def test_the_example_for_states_in_python_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "example.py").write_text(recipe("state in python"))
+
+    runs = [run("python", "example.py", cwd=tmp_path) for _ in range(2)]
+
+    assert [done.returncode for done in runs] == [0, 0], runs[1].stderr
+    counts = [int(done.stdout.removesuffix(" new events\n")) for done in runs]
+    assert counts[0] > 0
+    state = json.loads((tmp_path / "state.json").read_text())
+    assert state["bookmarks"]["events"]["loaded"]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from tap_mixpanel_parallel.exceptions import TransportError
 from tap_mixpanel_parallel.fetch.progress import Ended, Requested, Retrying, Waiting
 from tap_mixpanel_parallel.fetch.scheduler import Body
 from tap_mixpanel_parallel.plan.windows import Window
-from tap_mixpanel_parallel.report.observers import Converted, LeftOut, Looked
+from tap_mixpanel_parallel.report.observers import Converted, LeftOut
 from tap_mixpanel_parallel.report.page.recorder import Note, Recorder
 from tap_mixpanel_parallel.report.page.traces import (
     Outcome,
@@ -148,7 +148,6 @@ def test_the_recorder_keeps_times() -> None:
     recorder = Recorder(clock)
     clock.seconds += 2
     recorder(Ended(WEEK))
-    recorder(Looked())
     assert recorder.notes == [Note(2.0, Ended(WEEK))]
 
 
