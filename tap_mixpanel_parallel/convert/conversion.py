@@ -71,9 +71,9 @@ class Part:
         files: The files of data, which its message announces; none if records are messages.
         stored: Its place among the windows whose files are stored; None if it has none.
         by_day: How many events each day of the window has, if it has any.
-        misfits: How many values did not fit their column, by its name.
         duplicates: How many events repeat one of the window, or have been dropped as they do;
             None if they were not counted.
+        misfits: How many values did not fit their column, by its name.
     """
 
     window: Window
@@ -84,8 +84,8 @@ class Part:
     files: tuple[Path, ...] = ()
     stored: str | None = None
     by_day: Mapping[date, int] = field(default_factory=dict)
-    misfits: Mapping[str, int] = field(default_factory=dict)
     duplicates: int | None = 0
+    misfits: Mapping[str, int] = field(default_factory=dict)
 
     def discard(self) -> None:
         """Remove its files."""

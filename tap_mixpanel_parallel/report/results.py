@@ -29,10 +29,10 @@ class BatchResult:
         attempts: How often it was requested.
         error: Why it failed; None if it is loaded.
         quarantined: Lines that went to the quarantine file.
-        misfits: Values that did not fit their column of `property_columns`, by its name.
         duplicates: How many events repeat one of the window: they are among `events`, or
             `deduplicate` has dropped them. None if they were not counted.
         read_on: The part of the documents about such an error; None if it is loaded.
+        misfits: Values that did not fit their column of `property_columns`, by its name.
     """
 
     window: Window
@@ -42,9 +42,9 @@ class BatchResult:
     attempts: int
     error: str | None = None
     quarantined: int = 0
-    misfits: Mapping[str, int] = field(default_factory=dict, hash=False)
     duplicates: int | None = 0
     read_on: str | None = None
+    misfits: Mapping[str, int] = field(default_factory=dict, hash=False)
 
     @property
     def success(self) -> bool:

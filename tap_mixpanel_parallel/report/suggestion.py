@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 from tap_mixpanel_parallel.report.census import LONGEST_NAME
 from tap_mixpanel_parallel.settings.property_columns import (
     RECORD_FIELDS,
-    TYPES,
     PropertyColumn,
     plain_name,
 )
@@ -38,6 +37,8 @@ _TYPES: Final[list[tuple[set[Kind], ColumnType]]] = [
 ]
 """What a column holds whose values are all of these kinds; else text."""
 
+_TEXT: Final[ColumnType] = "string"
+
 _SQL_TYPES: Final = {
     "number": "DOUBLE",
     "integer": "BIGINT",
@@ -59,7 +60,7 @@ def suggest(properties: Iterable[tuple[str, Property]], total: int) -> list[Prop
         is_rare = seen.count < _LEAST_SHARE * total
         if is_rare or not name or len(name) > LONGEST_NAME or name in _OF_FIELDS or not kinds:
             continue
-        kind: ColumnType = next((word for kinds_of, word in _TYPES if kinds <= kinds_of), "string")
+        kind = next((word for kinds_of, word in _TYPES if kinds <= kinds_of), _TEXT)
         column = PropertyColumn(name, _free_name(name, taken), kind)
         taken.add(column.name)
         columns.append(column)
@@ -82,7 +83,7 @@ def _free_name(name: str, taken: set[str]) -> str:
 
 def setting_of(column: PropertyColumn) -> str | dict[str, str]:
     """The column in `property_columns`."""
-    more = {"type": column.type} if column.type != "string" else {}
+    more: dict[str, str] = {"type": column.type} if column.type != _TEXT else {}
     if column.name != plain_name(column.property):
         more["name"] = column.name
     return {"property": column.property, **more} if more else column.property

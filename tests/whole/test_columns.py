@@ -115,7 +115,7 @@ def test_the_schema_and_the_catalog_have_the_columns(sandbox: Sandbox) -> None:
 def test_a_deselected_column_is_absent_and_the_fast_path_serves(
     sandbox: Sandbox, tmp_path: Path, form: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG)
     config = {**access_to(sandbox), **DAYS, "property_columns": COLUMNS}
     config |= {} if form == "record" else batch_config(form, tmp_path)
     catalog = CollectingTap(config=config).catalog_dict
@@ -181,7 +181,13 @@ class TestChanged:
         """A loader may report no other."""
         pipeline.run()
         tap = CollectingTap(
-            config=access_to(pipeline.sandbox) | {"start_date": "2025-01-01"} | self.CHOSEN,
+            config={
+                **access_to(pipeline.sandbox),
+                **self.CHOSEN,
+                "start_date": "2025-01-01",
+                "requests_per_second": 1000,
+                "requests_per_hour": 1_000_000,
+            },
             state=pipeline.state,
             clock=pipeline.clock,
         )
