@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from tap_mixpanel_parallel.settings.settings import Settings
     from tap_mixpanel_parallel.tap import TapMixpanelParallel
 
+_NULL: Final = {"type": "null"}
 STREAM: Final = "events"
 
 
@@ -74,8 +75,8 @@ def json_text_schema(config: Mapping[str, Any]) -> dict[str, Any]:
     # So that every loader keeps the text as it is. target-duckdb, and those that read schemas as
     # it does, go by the first keyword and its first type, and make a JSON column. The SDK's
     # loaders find no `type`, and make a text column; of a `type` with both names, target-postgres
-    # makes jsonb, and encodes the text once more. No null: a stream map adds one, and the message
-    # without one does where there may be none.
+    # makes jsonb, and encodes the text once more. No null: some stream maps add one, and two of
+    # them would be no null. The message has it where there may be one.
     return {"oneOf": [{"type": "object"}, {"type": "string"}]}
 
 
@@ -129,9 +130,10 @@ class EventsStream(Stream):
             columns = message.schema["properties"] if is_own else {}
             told = {word: name for word, name in KEYWORDS.items() if name in columns}
             message.schema = message.schema | told
-            for name in columns.keys() - NAMES:
-                if "oneOf" in columns[name]:  # a stream map has added it already
-                    columns[name] = {"oneOf": [*columns[name]["oneOf"], {"type": "null"}]}
+            for name, schema in message.schema["properties"].items():
+                options = schema.get("oneOf", [_NULL])
+                if name not in NAMES and _NULL not in options:
+                    schema["oneOf"] = [*options, _NULL]
             yield message
 
     # The SDK's own `sync` reads partitions one after another, keeps a bookmark that knows

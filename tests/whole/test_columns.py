@@ -111,6 +111,22 @@ def test_the_schema_and_the_catalog_have_the_columns(sandbox: Sandbox) -> None:
     assert set(NAMES) < {name for each in stream["metadata"] for name in each["breadcrumb"][1:]}
 
 
+@pytest.mark.parametrize("maps", [{"same": "event"}, {"one": "1"}, {"copy": "of_json"}, None])
+@pytest.mark.parametrize("properties_format", ["object", "string"])
+def test_a_column_of_json_may_be_null_once(
+    sandbox: Sandbox, maps: dict[str, str] | None, properties_format: str
+) -> None:
+    config = {"property_columns": COLUMNS, "properties_format": properties_format}
+    more = {"stream_maps": {"events": maps}} if maps else {}
+    tap = CollectingTap(config={**access_to(sandbox), **DAYS, **config, **more})
+
+    tap.run()
+
+    schema = tap.messages[0]["schema"]["properties"]
+    for name in {"of_json", "copy"} & schema.keys():
+        assert schema[name]["oneOf"].count({"type": "null"}) == 1
+
+
 @pytest.mark.parametrize("form", ["record", "jsonl", "parquet"])
 def test_a_deselected_column_is_absent_and_the_fast_path_serves(
     sandbox: Sandbox, tmp_path: Path, form: str, caplog: pytest.LogCaptureFixture
