@@ -23,6 +23,7 @@ from tests.support.meltano import MeltanoRun, tap_environment
 from tests.support.pipeline import CollectingTap, Pipeline, noon
 from tests.support.poison import DAY, SANE
 from tests.support.projects import access_to
+from tests.support.recipes import recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -83,6 +84,16 @@ def test_every_form_has_the_same_values(
     assert of_values(rows) == columns.rows()
     assert len(rows) == len(SANE) + len(columns.VALUES)
     assert result.misfits == columns.misfits()
+
+
+@pytest.mark.parametrize("way", ["events", "arrow"])
+def test_a_program_gets_them_too(sandbox: Sandbox, way: str) -> None:
+    config = {**access_to(sandbox), **DAYS, "property_columns": COLUMNS}
+    tap = CollectingTap(config=config)
+
+    rows = list(tap.events()) if way == "events" else tap.arrow().read_all().to_pylist()
+
+    assert of_values(rows) == columns.rows()
 
 
 def test_the_schema_and_the_catalog_have_the_columns(sandbox: Sandbox) -> None:
@@ -149,6 +160,40 @@ def test_a_deselected_column_is_absent_and_the_fast_path_serves(
     assert [n for n in tap.messages[0]["schema"]["properties"] if n in NAMES] == left
     assert "of_number" not in result.misfits
     assert form != "record" or "the fast record path serves" in caplog.text
+
+
+@pytest.mark.parametrize("properties_format", ["object", "string"])
+def test_flattening_makes_no_column_and_leaves_those_that_are_chosen(
+    sandbox: Sandbox, properties_format: str
+) -> None:
+    flat = {"flattening_enabled": True, "flattening_max_depth": 3}
+    config = {"property_columns": COLUMNS, "properties_format": properties_format, **flat}
+    tap = CollectingTap(config={**access_to(sandbox), **DAYS, **config})
+
+    tap.run()
+
+    records = [each["record"] for each in tap.messages if each["type"] == "RECORD"]
+    assert of_values(records) == columns.rows()
+    assert list(records[-1])[7:] == NAMES
+    assert all(isinstance(record["properties"], str) for record in records)
+
+
+def test_a_column_that_is_computed() -> None:
+    """By the recipe, which also sees the chosen columns."""
+    config = json.loads(recipe("computed")) | json.loads(recipe("columns"))
+    config["stream_maps"]["events"] |= {"upper": "title and title.upper()"}
+    with Sandbox(Project(events_per_day=50), limits=None, as_of=lambda: AS_OF) as sandbox:
+        tap = CollectingTap(config={**access_to(sandbox), **DAYS, **config})
+        tap.run()
+    records = [each["record"] for each in tap.messages if each["type"] == "RECORD"]
+    assert any(record["revenue"] for record in records)
+    for record in records:
+        properties = record["properties"]
+        assert record["os"] == properties["$os"]
+        assert record["revenue"] == float(properties.get("price") or 0)
+        assert record["title"] == properties.get("Page Title")
+        assert record["upper"] == (record["title"] and record["title"].upper())
+        assert record["is_employee"] == properties["Is Employee"]
 
 
 @pytest.mark.parametrize("where", ["--discover", "--about"])
