@@ -22,7 +22,7 @@ _BLOCK: Final = 2_048
 _BLOCK_BYTES: Final = 1 << 22
 """A block ends early where events are long: each record keeps its own piece of the body."""
 
-_ROW_GROUP_BYTES: Final = 1 << 25
+_ROW_GROUP_BYTES: Final = 1 << 24
 """A row group ends early where events are long."""
 
 _LEVEL: Final = 1
