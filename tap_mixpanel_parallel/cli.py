@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shlex
 import signal
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 from singer_sdk.exceptions import ConfigValidationError, MapExpressionError, StreamMapConfigError
 
 from tap_mixpanel_parallel.exceptions import (
-    OutputError,
     ReaderGoneError,
     SettingsError,
     TapError,
@@ -28,23 +26,10 @@ from tap_mixpanel_parallel.wording import printable, shown
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 
-_PLAIN_MARKS: Final = str.maketrans("█▒✗·", "#+x.")
-"""For a standard output whose encoding lacks them."""
-
 LAST_WEEK: Final = "last week"
 """The days of `--describe` if none are given."""
 
 _LOG_CONFIG: Final = "SINGER_SDK_LOG_CONFIG"
-
-
-class Report(Protocol):
-    """Something to print instead of running."""
-
-    def to_text(self) -> str:
-        """The report for people."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The report for scripts."""
 
 
 def add_options(command: click.Command) -> click.Command:
@@ -175,23 +160,6 @@ def _escape(record: logging.LogRecord) -> bool:
     if escaped != message:
         record.msg, record.args = escaped, ()
     return True
-
-
-def print_report(report: Report, *, as_json: bool) -> None:
-    """Print a report to standard output.
-
-    Raises:
-        OutputError: If standard output is closed.
-    """
-    if sys.stdout is None:
-        raise OutputError("standard output is closed; give the report a reader, or a file")
-    text = json.dumps(report.to_json(), indent=2) if as_json else report.to_text()
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        text = text.translate(_PLAIN_MARKS).encode(encoding, "backslashreplace").decode(encoding)
-    click.echo(text)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from tap_mixpanel_parallel.convert.columns import Column
     from tap_mixpanel_parallel.convert.conversion import Part
     from tap_mixpanel_parallel.convert.files import Format
     from tap_mixpanel_parallel.messages import MessageWriter
@@ -54,7 +55,10 @@ def as_messages(stream: EventsStream, writer: MessageWriter, settings: Settings)
 
     The SDK's way is needed only where it changes a record. Both give the same messages.
     """
-    encode_rows = row_encoder(properties_as_text=settings.properties_format == "string")
+    encode_rows = row_encoder(
+        stream.columns,
+        properties_as_text=settings.properties_format == "string",
+    )
     is_fast = mapped.is_unchanged(stream)
     if is_fast:
         stream.logger.debug("the fast record path serves")
@@ -94,7 +98,7 @@ def as_files(
         made_in = storage.begin(now, folder)
         stream.logger.info("events leave as files: %s in %s", config.format, config.shown_root)
         form = Files(
-            beginner(config.format, selected, as_text=as_text),
+            beginner(config.format, stream.columns, selected, as_text=as_text),
             made_in,
             storage.made_by,
             config.batch_size,
@@ -109,6 +113,7 @@ def as_files(
 def as_rows(stream: EventsStream) -> Way:
     """Events are handed over as lines of JSON, in the file of each part."""
     encode_rows = row_encoder(
+        stream.columns,
         properties_as_text=stream.settings.properties_format == "string",
         selected=stream.selected_names,
     )
@@ -122,23 +127,24 @@ def as_tables(stream: EventsStream, folder: Path) -> Way:
         stream: The stream.
         folder: Where the files are made.
     """
-    begin = beginner("parquet", stream.selected_names, as_text=True)
+    begin = beginner("parquet", stream.columns, stream.selected_names, as_text=True)
     form = Files(begin, folder, "spool_dir", _FILE_ROWS)
     return Way(lambda _: form, partial(Handover, stream.sink.keep))
 
 
 def beginner(
-    file_format: str, selected: tuple[str, ...], *, as_text: bool
+    file_format: str, columns: tuple[Column, ...], selected: tuple[str, ...], *, as_text: bool
 ) -> Callable[[BinaryIO], RecordFile]:
     """What begins a file of a format.
 
     Args:
         file_format: `parquet` or `jsonl`.
-        selected: The columns that it has.
+        columns: All of a record's.
+        selected: The names of those that it has.
         as_text: Whether `properties` is text in JSON lines.
     """
     if file_format == "parquet":
         from tap_mixpanel_parallel.convert.parquet import ParquetFile  # noqa: PLC0415 - an extra
 
-        return partial(ParquetFile, selected)
-    return partial(JsonLinesFile, selected, properties_as_text=as_text)
+        return partial(ParquetFile, columns, selected)
+    return partial(JsonLinesFile, columns, selected, properties_as_text=as_text)

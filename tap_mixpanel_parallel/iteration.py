@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from tap_mixpanel_parallel.exceptions import OutputError, TapError
+from tap_mixpanel_parallel.export import load_parts, look_at
 from tap_mixpanel_parallel.fetch.spool import read_back
 from tap_mixpanel_parallel.forms import Way, as_rows, as_tables, beginner
 from tap_mixpanel_parallel.report.census import Census, Counting
@@ -73,7 +74,7 @@ def _check(stream: EventsStream, what: str) -> None:
 def _events(stream: EventsStream) -> Iterator[dict[str, Any]]:
     columns = stream.schema["properties"]
     times = [name for name in stream.selected_names if columns[name].get("format") == "date-time"]
-    for part in stream.parts(lambda _: as_rows(stream)):
+    for part in load_parts(stream, lambda _: as_rows(stream)):
         for line in _lines(part.path):
             record = _parsed(line)
             for name in times:
@@ -105,7 +106,7 @@ def _whole(digits: str) -> int | Decimal:
 def _batches(stream: EventsStream, schema: Schema) -> Iterator[RecordBatch]:
     from pyarrow.parquet import ParquetFile  # noqa: PLC0415 - an extra
 
-    for part in stream.parts(lambda folder: as_tables(stream, folder)):
+    for part in load_parts(stream, lambda folder: as_tables(stream, folder)):
         for path in part.files:
             with ParquetFile(path) as file:
                 for batch in file.iter_batches(_BATCH_ROWS):
@@ -119,7 +120,7 @@ def _schema(stream: EventsStream) -> Schema:
     from pyarrow.parquet import read_schema  # noqa: PLC0415
 
     file = BytesIO()
-    beginner("parquet", stream.selected_names, as_text=True)(file).close()
+    beginner("parquet", stream.columns, stream.selected_names, as_text=True)(file).close()
     found = read_schema(file)
     return pa.schema(
         [(field.name, getattr(field.type, "storage_type", field.type)) for field in found]
@@ -134,6 +135,6 @@ def describe(stream: EventsStream, window: Window) -> Description:
     """
     form = Counting()
     way = Way(lambda _: form, partial(Handover, lambda _: None))
-    for _ in stream.look(window, way):
+    for _ in look_at(stream, window, way):
         pass
     return Description(window, stream.settings.selection, form.census or Census())

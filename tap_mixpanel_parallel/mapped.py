@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from singer_sdk.mapper import SameRecordTransform
 from singer_sdk.singerlib.json import deserialize_json
 
+from tap_mixpanel_parallel.convert.columns import NAMES
 from tap_mixpanel_parallel.exceptions import TapError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def is_unchanged(stream: EventsStream) -> bool:
         len(maps) == 1
         and type(maps[0]) is SameRecordTransform
         and not maps[0].flattening_enabled
-        and all(stream.mask[("properties", name)] for name in stream.schema["properties"])
+        and all(stream.mask["properties", name] for name in NAMES)
     )
 
 

@@ -114,6 +114,7 @@ class Run:
             settings.project_timezone,
             deduplicate=settings.deduplicate,
             tolerate_malformed=settings.on_malformed_line == "quarantine",
+            columns=settings.property_columns,
         )
 
     def run(self, windows: Sequence[Window], query: Query) -> None:

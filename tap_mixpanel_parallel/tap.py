@@ -7,8 +7,6 @@ import gc
 import os
 import sys
 from contextlib import nullcontext
-from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from singer_sdk import Tap
@@ -19,26 +17,24 @@ from singer_sdk.helpers.capabilities import PluginCapabilities, TapCapabilities
 from singer_sdk.metrics import get_metrics_logger
 from singer_sdk.plugin_base import _ConfigInput
 
+from tap_mixpanel_parallel.answers import print_description, print_plan, print_status
 from tap_mixpanel_parallel.catalog import read_catalog
 from tap_mixpanel_parallel.cli import (
-    LAST_WEEK,
     add_options,
     command_again,
     exit_code,
     log_set_up,
     one_clear_message,
-    print_report,
     read_json,
     warnings_only,
 )
 from tap_mixpanel_parallel.clock import Clock
 from tap_mixpanel_parallel.exceptions import ExportFailedError, SettingsError, TapError
-from tap_mixpanel_parallel.iteration import describe, read_batches, read_events
+from tap_mixpanel_parallel.export import reported
+from tap_mixpanel_parallel.iteration import read_batches, read_events
 from tap_mixpanel_parallel.messages import MessageWriter
 from tap_mixpanel_parallel.plan.bookmark import read_state, to_bookmark
 from tap_mixpanel_parallel.plan.state import ExportState
-from tap_mixpanel_parallel.plan.status import Status
-from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.report.display import release_terminal
 from tap_mixpanel_parallel.report.results import ParallelFetchResult
 from tap_mixpanel_parallel.report.summary import numbers_at_the_end, numbers_of
@@ -48,7 +44,6 @@ from tap_mixpanel_parallel.sdk_settings import (
     take,
     unknown_settings,
 )
-from tap_mixpanel_parallel.settings.dates import parse_days
 from tap_mixpanel_parallel.settings.schema import CONFIG_SCHEMA
 from tap_mixpanel_parallel.settings.settings import Settings
 from tap_mixpanel_parallel.streams import STREAM, EventsStream
@@ -198,20 +193,6 @@ class TapMixpanelParallel(Tap):
         """
         return read_batches(self.stream)
 
-    def days_of(self, text: str) -> Window:
-        """The days that `--describe` names: by default the last week, up to yesterday.
-
-        Raises:
-            TapError: If they are not valid.
-        """
-        today = self.settings.today
-        if text == LAST_WEEK:
-            return Window(today - timedelta(days=7), today - timedelta(days=1))
-        try:
-            return parse_days(text, today)
-        except ValueError as error:
-            raise TapError(f"describe: {shown(text)} {error}") from None
-
     def run(self) -> ParallelFetchResult:
         """Run the tap from Python; windows that failed are in the result, not raised.
 
@@ -230,7 +211,7 @@ class TapMixpanelParallel(Tap):
         Raises:
             TapError: If the run can't go on, or if windows failed.
         """
-        with self.stream.reported():
+        with reported(self.stream):
             if self.state and self.stream.selected:
                 self.stream.begin()  # the SDK's first message is the state
             self.sync_all()
@@ -281,14 +262,7 @@ class TapMixpanelParallel(Tap):
         as_json = about_format == "json"
         with one_clear_message(cls.logger):
             if options.pop("status"):
-                status = Status.of(read_state(read_json(state or "-", "state"), STREAM))
-                if (path := options["report"]) is not None:
-                    from tap_mixpanel_parallel.report.page.run_report import (  # noqa: PLC0415
-                        write_status_report,
-                    )
-
-                    write_status_report(Path(path), status, Clock().now())
-                print_report(status, as_json=as_json)
+                print_status(STREAM, state, options["report"], as_json=as_json)
                 return
             plan_only, days = options.pop("plan"), options.pop("describe")
             if not plan_only and days is None:
@@ -302,11 +276,9 @@ class TapMixpanelParallel(Tap):
             )
             super(TapMixpanelParallel, tap)._setup_signal_handlers()
             if plan_only:
-                for warning in tap.settings.warnings:
-                    cls.logger.warning(warning)
-                print_report(tap.stream.plan(tap.stream.saved_state()), as_json=as_json)
+                print_plan(tap.stream, as_json=as_json)
             elif days is not None:
-                print_report(describe(tap.stream, tap.days_of(days)), as_json=as_json)
+                print_description(tap.stream, days, as_json=as_json)
             else:
                 tap.stream.command = command_again(sys.argv, os.environ)
                 gc.freeze()  # what is imported stays, so no collection needs to look at it again

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from benchmarks.scenarios.columns import columns
 from benchmarks.scenarios.files import files, files_loader
 from benchmarks.scenarios.large_table import large_table
 from benchmarks.scenarios.latency import ninety_days, ninety_days_loaded, thirty_days
@@ -18,6 +19,7 @@ SCENARIOS: Final = {
         thirty_days,
         record_path,
         threads,
+        columns,
         loader,
         large_window,
         growth,

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from msgspec import Raw
 from msgspec.structs import fields
 
+from tap_mixpanel_parallel.convert.lifting import GREATEST, LEAST
 from tap_mixpanel_parallel.convert.records import EventRecord
+from tap_mixpanel_parallel.wording import shown
 
-Kind = Literal["key", "text", "time", "json"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tap_mixpanel_parallel.settings.property_columns import ColumnType, PropertyColumn
+
+Kind = Literal["key", "text", "time", "json", "number", "integer", "boolean"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +50,26 @@ def _column(name: str, field: str, annotation: Any) -> Column:
     return Column(name, field, _kind(python_type), meta.description)
 
 
-COLUMNS: Final = tuple(_column(f.encode_name, f.name, f.type) for f in fields(EventRecord))
-"""The columns, in the order of a record's fields."""
+COLUMNS: Final = tuple(_column(f.encode_name, f.name, f.type) for f in fields(EventRecord)[:-1])
+"""The columns that every record has, in the order of its fields."""
+
+_KINDS: Final[dict[ColumnType, Kind]] = {
+    "string": "text",
+    "number": "number",
+    "integer": "integer",
+    "boolean": "boolean",
+    "date-time": "time",
+    "json": "json",
+}
+
+
+def all_columns(chosen: Iterable[PropertyColumn]) -> tuple[Column, ...]:
+    """The columns of a record, and after them those that are properties."""
+    lifted = (
+        Column(each.name, "lifted", _KINDS[each.type], f"The property {shown(each.property)}")
+        for each in chosen
+    )
+    return (*COLUMNS, *lifted)
 
 
 NAMES: Final = tuple(column.name for column in COLUMNS)
@@ -55,22 +80,35 @@ KEYWORDS: Final = {"x-key-determines": "time", "x-newest-by": "processed_at"}
 with one key in one batch, the latest ingested counts. Other loaders pass over it."""
 
 
-def json_schema(properties: dict[str, Any]) -> dict[str, Any]:
-    """The stream's JSON schema, in which `properties` has this one."""
-    keys = [column.name for column in COLUMNS if column.kind == "key"]
+def json_schema(
+    properties: dict[str, Any],
+    json_text: dict[str, Any] | None = None,
+    chosen: Iterable[PropertyColumn] = (),
+) -> dict[str, Any]:
+    """The stream's JSON schema.
+
+    Args:
+        properties: That of the column `properties`, whose form depends on settings.
+        json_text: That of a text of JSON; a description would change what loaders make of it.
+        chosen: The properties that become columns.
+    """
     types: dict[Kind, dict[str, Any]] = {
         "key": {"type": ["string"]},
         "text": {"type": ["string", "null"]},
         "time": {"type": ["string", "null"], "format": "date-time"},
+        "number": {"type": ["number", "null"]},
+        "integer": {"type": ["integer", "null"], "minimum": LEAST, "maximum": GREATEST},
+        "boolean": {"type": ["boolean", "null"]},
+    }
+    schemas = {
+        column.name: types[column.kind] | {"description": column.description}
+        if column.kind in types
+        else json_text
+        for column in all_columns(chosen)
     }
     return {
         "type": "object",
-        "properties": {
-            column.name: properties
-            if column.kind == "json"
-            else {**types[column.kind], "description": column.description}
-            for column in COLUMNS
-        },
-        "required": keys,
+        "properties": schemas | {"properties": properties},
+        "required": [column.name for column in COLUMNS if column.kind == "key"],
         "$schema": "https://json-schema.org/draft/2020-12/schema",
     }

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tap_mixpanel_parallel.convert.records import EventRecord
     from tap_mixpanel_parallel.fetch.job import Download
     from tap_mixpanel_parallel.plan.windows import Window
+    from tap_mixpanel_parallel.settings.property_columns import PropertyColumn
 
 _BLANKS: Final = b" \t\r"
 
@@ -48,11 +49,13 @@ class ConversionOptions:
         tolerate_malformed: Whether lines that are not events go to a file of their own,
             where one would else be an error. The last line never does: with it, the export
             may have ended early.
+        columns: The properties that become columns.
     """
 
     zone: ZoneInfo
     deduplicate: bool = False
     tolerate_malformed: bool = False
+    columns: tuple[PropertyColumn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ class Part:
         by_day: How many events each day of the window has, if it has any.
         duplicates: How many events repeat one of the window, or have been dropped as they do;
             None if they were not counted.
+        misfits: How many values did not fit their column, by its name.
     """
 
     window: Window
@@ -81,6 +85,7 @@ class Part:
     stored: str | None = None
     by_day: Mapping[date, int] = field(default_factory=dict)
     duplicates: int | None = 0
+    misfits: Mapping[str, int] = field(default_factory=dict)
 
     def discard(self) -> None:
         """Remove its files."""
@@ -139,8 +144,8 @@ class Conversion:
             replaced = yield from find_replaced(self._read)
         ordinal = events = 0
         repeats = Repeats()
-        reader = EventReader(self._options.zone, self._window)
         days = DayCounts()
+        reader = EventReader(self._options.zone, self._window, self._options.columns)
         with (
             Sieve(self._malformed_path) as sieve,
             spooling(self._path),
@@ -171,6 +176,7 @@ class Conversion:
             reader.strays.count,
             tuple(writer.files),
             by_day=days.within(self._window, self._options.zone),
+            misfits=dict(reader.lifter.misfits),
             duplicates=sum(replaced) or repeats.count,
         )
 

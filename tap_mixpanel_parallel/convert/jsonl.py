@@ -9,8 +9,9 @@ from isal import igzip
 from tap_mixpanel_parallel.convert.record_lines import row_encoder
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
+    from tap_mixpanel_parallel.convert.columns import Column
     from tap_mixpanel_parallel.convert.records import EventRecord
 
 
@@ -19,12 +20,15 @@ class JsonLinesFile:
 
     def __init__(
         self,
+        columns: Sequence[Column],
         selected: Collection[str],
         file: BinaryIO,
         *,
         properties_as_text: bool,
     ) -> None:
-        self._encode = row_encoder(properties_as_text=properties_as_text, selected=selected)
+        self._encode = row_encoder(
+            columns, properties_as_text=properties_as_text, selected=selected
+        )
         self._gzip = igzip.IGzipFile(fileobj=file, mode="wb", filename="", mtime=0)
 
     def write(self, records: list[EventRecord]) -> None:

@@ -9,12 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec.structs import astuple
 
-from tap_mixpanel_parallel.convert.columns import COLUMNS
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
-    from tap_mixpanel_parallel.convert.columns import Kind
+    from tap_mixpanel_parallel.convert.columns import Column, Kind
     from tap_mixpanel_parallel.convert.records import EventRecord
 
 _ROW_GROUP: Final = 65_536
@@ -24,7 +22,7 @@ _BLOCK: Final = 2_048
 _BLOCK_BYTES: Final = 1 << 22
 """A block ends early where events are long: each record keeps its own piece of the body."""
 
-_ROW_GROUP_BYTES: Final = 1 << 25
+_ROW_GROUP_BYTES: Final = 1 << 24
 """A row group ends early where events are long."""
 
 _LEVEL: Final = 1
@@ -38,24 +36,20 @@ _TYPES: Final[dict[Kind, pa.DataType]] = {
     "text": pa.string(),
     "time": pa.timestamp("ms", "UTC"),
     "json": pa.json_(),
-}
-
-_ARRAYS: Final[dict[Kind, Callable[[Iterable[Any]], Any]]] = {
-    "key": lambda keys: pa.array([key.hex() for key in keys], pa.string(), memory_pool=_POOL),
-    "text": lambda texts: pa.array(texts, pa.string(), memory_pool=_POOL),
-    "time": lambda times: pa.array(times, _TYPES["time"], memory_pool=_POOL),
-    "json": lambda raws: pa.ExtensionArray.from_storage(
-        _TYPES["json"], pa.array(list(map(bytes, raws)), pa.string(), memory_pool=_POOL)
-    ),
+    "number": pa.float64(),
+    "integer": pa.int64(),
+    "boolean": pa.bool_(),
 }
 
 
 class ParquetFile:
     """A Parquet file that is being written."""
 
-    def __init__(self, selected: Collection[str], file: BinaryIO) -> None:
+    def __init__(
+        self, columns: Sequence[Column], selected: Collection[str], file: BinaryIO
+    ) -> None:
         self._columns = [
-            (place, column) for place, column in enumerate(COLUMNS) if column.name in selected
+            (place, column) for place, column in enumerate(columns) if column.name in selected
         ]
         self._schema = pa.schema([(each.name, _TYPES[each.kind]) for _, each in self._columns])
         plain = pa.schema([(field.name, _plain(field.type)) for field in self._schema])
@@ -98,10 +92,11 @@ class ParquetFile:
     def _end_block(self) -> None:
         if not self._records:
             return
-        values = list(zip(*map(astuple, self._records), strict=True))
+        *values, lifted = zip(*map(astuple, self._records), strict=True)
+        values += zip(*lifted, strict=True)
         self._records, self._waiting = [], 0
         block = pa.RecordBatch.from_arrays(
-            [_ARRAYS[column.kind](values[place]) for place, column in self._columns],
+            [_array(column.kind, values[place]) for place, column in self._columns],
             schema=self._schema,
         )
         self._blocks.append(block)
@@ -116,6 +111,18 @@ class ParquetFile:
         table = pa.Table.from_batches(self._blocks)
         self._blocks, self._rows, self._bytes = [], 0, 0
         self._writer.write_table(table)
+
+
+def _array(kind: Kind, values: Iterable[Any]) -> pa.Array:
+    """The values of a column as Arrow has them."""
+    if kind == "json":
+        texts = [None if value is None else bytes(value) for value in values]
+        return pa.ExtensionArray.from_storage(
+            _TYPES[kind], pa.array(texts, pa.string(), memory_pool=_POOL)
+        )
+    if kind == "key":
+        values = [key.hex() for key in values]
+    return pa.array(values, _TYPES[kind], memory_pool=_POOL)
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Raw
 
-from tap_mixpanel_parallel.convert.columns import NAMES
+from tap_mixpanel_parallel.convert.columns import COLUMNS
 from tap_mixpanel_parallel.convert.times import UtcText
 
 if TYPE_CHECKING:
+    from tap_mixpanel_parallel.convert.columns import Column, Kind
+    from tap_mixpanel_parallel.convert.lifting import Value
     from tap_mixpanel_parallel.convert.records import EventRecord
 
 Encode = Callable[[list["EventRecord"]], bytes]
@@ -22,9 +24,22 @@ Encode = Callable[[list["EventRecord"]], bytes]
 _ROW_ENDS = b"\n"
 
 
-def row_encoder(*, properties_as_text: bool, selected: Collection[str] = NAMES) -> Encode:
-    """Encode each record as an object of JSON with the selected columns, in a line."""
-    make = _row(selected)
+def row_encoder(
+    columns: Sequence[Column] = COLUMNS,
+    *,
+    properties_as_text: bool,
+    selected: Collection[str] | None = None,
+) -> Encode:
+    """Encode each record as an object of JSON, in a line.
+
+    Args:
+        columns: The columns of a record.
+        properties_as_text: Whether `properties` is a string of JSON instead of an object.
+        selected: The columns that are taken; None takes all.
+    """
+    names = [column.name for column in columns]
+    make = _row(names, names if selected is None else selected)
+    lifted = _lifted([column.kind for column in columns[len(COLUMNS) :]])
     encode_lines, utc = msgspec.json.Encoder().encode_lines, UtcText().write
     form: Callable[[Raw], Any] = _text if properties_as_text else _as_it_is
 
@@ -39,6 +54,7 @@ def row_encoder(*, properties_as_text: bool, selected: Collection[str] = NAMES) 
                     record.insert_id,
                     None if record.processed_ms is None else utc(record.processed_ms),
                     form(record.properties),
+                    *lifted(record.lifted),
                 )
                 for record in records
             ]
@@ -60,17 +76,36 @@ def message_encoder(encode_rows: Encode, stream: str, time_extracted: str) -> En
     return encode
 
 
-def _row(selected: Collection[str]) -> Callable[..., Any]:
+def _row(names: Sequence[str], selected: Collection[str]) -> Callable[..., Any]:
     """Makes a record in the form in which JSON has it, of the values of all columns."""
-    kept = [name for name in NAMES if name in selected]
-    row: Callable[..., Any] = msgspec.defstruct("_Row", [(name, Any) for name in kept], gc=False)
-    if len(kept) == len(NAMES):
+    kept = [name for name in names if name in selected]
+    fields = [(f"column_{place}", Any) for place in range(len(kept))]
+    row: Callable[..., Any] = msgspec.defstruct(
+        "_Row", fields, rename=dict(zip((name for name, _ in fields), kept, strict=True)), gc=False
+    )
+    if len(kept) == len(names):
         return row
-    is_kept = [name in selected for name in NAMES]
+    is_kept = [name in selected for name in names]
     return lambda *values: row(*compress(values, is_kept))
 
 
-def _text(raw: Raw) -> str:
+def _lifted(kinds: Sequence[Kind]) -> Callable[[tuple[Value, ...]], Iterable[Any]]:
+    """The values of columns of these kinds, in the form in which JSON has them."""
+    utc = UtcText().write
+    forms: dict[Kind, Callable[[Any], str]] = {"time": utc, "json": _text}
+    places = [(place, forms[kind]) for place, kind in enumerate(kinds) if kind in forms]
+
+    def write(values: tuple[Value, ...]) -> Iterable[Any]:
+        written = list(values)
+        for place, form in places:
+            if values[place] is not None:
+                written[place] = form(values[place])
+        return written
+
+    return write if places else lambda values: values
+
+
+def _text(raw: Raw | bytes) -> str:
     return str(raw, "utf-8")
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 from msgspec import Meta, Raw, Struct, field
 
+from tap_mixpanel_parallel.convert.lifting import Lifter, Value
 from tap_mixpanel_parallel.convert.occurrences import Occurrences
 from tap_mixpanel_parallel.convert.strays import Strays
 from tap_mixpanel_parallel.convert.surrogates import mend
@@ -19,10 +20,12 @@ from tap_mixpanel_parallel.convert.times import bounded, local_time, parse_time
 from tap_mixpanel_parallel.exceptions import IncompleteExportError, MalformedLineError, quote_line
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from hashlib import md5
     from zoneinfo import ZoneInfo
 
     from tap_mixpanel_parallel.plan.windows import Window
+    from tap_mixpanel_parallel.settings.property_columns import PropertyColumn
 else:
     try:
         # CPython's own takes half as long as hashlib's, which is OpenSSL's, for a short text.
@@ -42,7 +45,8 @@ _NULL: Final = Raw(b"null")
 class EventRecord(Struct, gc=False):
     """A record of the stream `events`. Each format writes it in its own way.
 
-    Its fields are the stream's columns, in this order (see `columns`).
+    Its fields are the stream's columns, in this order (see `columns`); `lifted` holds those
+    that are properties.
     """
 
     event_id: Annotated[
@@ -60,6 +64,7 @@ class EventRecord(Struct, gc=False):
         name="processed_at"
     )
     properties: Annotated[Raw, Meta(description="Every property, as Mixpanel exports it")]
+    lifted: tuple[Value, ...] = ()
 
 
 class _Line(Struct, gc=False):
@@ -97,7 +102,6 @@ class _AnyProperties(Struct, gc=False):
 
 _decode_line = msgspec.json.Decoder(_Line).decode
 _decode_error = msgspec.json.Decoder(_Error).decode
-_decode_properties = msgspec.json.Decoder(_Properties).decode
 _decode_any_properties = msgspec.json.Decoder(_AnyProperties).decode
 _decode_pairs = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_text = msgspec.json.Decoder(str).decode
@@ -128,15 +132,23 @@ class EventReader:
 
     Attributes:
         strays: Counts the events that lie outside the window.
+        lifter: Gives the columns that are properties, and counts the values that do not fit.
     """
 
-    def __init__(self, zone: ZoneInfo, window: Window | None = None) -> None:
+    def __init__(
+        self,
+        zone: ZoneInfo,
+        window: Window | None = None,
+        columns: Sequence[PropertyColumn] = (),
+    ) -> None:
         """Make a reader.
 
         Args:
             zone: The zone in which the project stores times.
             window: The days that the events should lie on; None lets them lie anywhere.
+            columns: The properties that become columns.
         """
+        self.lifter = Lifter(columns, _Properties)
         self.strays = Strays(window)
         self._first_ms, self._last_ms = self.strays.first_ms, self.strays.last_ms
         self._to_utc = local_time(zone).to_utc
@@ -156,7 +168,7 @@ class EventReader:
         try:
             parsed = _decode_line(line)
             raw = parsed.properties
-            properties = _decode_properties(raw)
+            properties = self.lifter.decode(raw)
         except msgspec.ValidationError:
             return self._read_unusual(line, number)
         except (msgspec.DecodeError, RecursionError) as error:
@@ -187,6 +199,7 @@ class EventReader:
             insert_id,
             None if processed_ms is None else bounded(processed_ms),
             raw,
+            self.lifter.lift(properties, raw),
         )
 
     def _read_unusual(self, line: bytes, number: int) -> EventRecord:
@@ -215,6 +228,7 @@ class EventReader:
             insert_id,
             processed_ms,
             parsed.properties,
+            self.lifter.lift_any(parsed.properties),
         )
 
     def _content_key(self, event: str, properties: Raw) -> str:

@@ -11,13 +11,16 @@ The bookmark of the stream `events`:
      "selection": {"region": null, "project_id": "1234", "events": ["Sign Up"],
                    "where": null, "project_timezone": null},
      "stored": null,
+     "columns": [{"name": "os", "property": "$os", "type": "string", "chosen": true,
+                  "days": [["2025-02-12", "2025-03-30"]]}],
      "requests": [["1a2b3c4d", 1764042902, 20], ["1a2b3c4d", 1764042967, 3]]}
 
 `loaded` and `unsettled` decide what is left to do. A day is settled once it was read at
 least `lookback_days` after its end. `unsettled` holds the loaded days that are not settled,
 with the day on which they were last read. `partitions` are the windows that failed, for
 people. `selection` holds the settings that decide which events a day has. `stored` names
-the last window that left as files (see `write.storage`). `requests` says for
+the last window that left as files (see `write.storage`). `columns` tells which days were read
+with each of `property_columns`, those of earlier settings included. `requests` says for
 each minute of the last hour against which account's limits requests count, the second at
 which the last of them started, and how many there were.
 
@@ -34,6 +37,7 @@ from datetime import date, timedelta
 from typing import Any, Final
 
 from tap_mixpanel_parallel.exceptions import StateError
+from tap_mixpanel_parallel.plan.filled import Choice, FilledColumn
 from tap_mixpanel_parallel.plan.state import (
     ExportState,
     FailedWindow,
@@ -88,6 +92,14 @@ def to_bookmark(state: ExportState) -> dict[str, Any]:
         ],
         "selection": None if state.selection is None else dict(state.selection),
         "stored": state.stored,
+        "columns": [
+            {
+                **column.choice._asdict(),
+                "chosen": column.is_chosen,
+                "days": [[str(part.first), str(part.last)] for part in column.days],
+            }
+            for column in state.columns
+        ],
         "requests": [[requests.account, *each] for each in requests.started] if requests else [],
     }
 
@@ -120,6 +132,7 @@ def from_bookmark(bookmark: object) -> ExportState:
         unsettled=_read_readings(bookmark, loaded),
         selection=selection,
         stored=stored,
+        columns=tuple(map(_read_column, _items(bookmark, "columns"))),
         requests=_read_requests(_items(bookmark, "requests")),
     )
 
@@ -237,6 +250,17 @@ def _read_readings(bookmark: Mapping[Any, Any], loaded: tuple[Window, ...]) -> t
         reading = Reading(_read_range(item[:2]), _read_day(item[2]))
         readings = (*without(readings, reading.window), reading)
     return tuple(sorted(readings, key=lambda reading: reading.window))
+
+
+def _read_column(item: Any) -> FilledColumn:
+    try:
+        choice = Choice(item["name"], item["property"], item["type"])
+        is_chosen, days = item["chosen"], _items(item, "days")
+    except (KeyError, TypeError, AttributeError):
+        raise _invalid(f"{item!r} is not a column") from None
+    if not all(isinstance(text, str) for text in choice) or not isinstance(is_chosen, bool):
+        raise _invalid(f"{item!r} is not a column")
+    return FilledColumn(choice, is_chosen, merge(map(_read_range, days)))
 
 
 def _read_requests(items: list[Any]) -> Requests | None:

@@ -6,6 +6,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from tap_mixpanel_parallel.plan.filled import EmptyDays, find_empty, tell
 from tap_mixpanel_parallel.plan.hour import HOUR
 from tap_mixpanel_parallel.plan.windows import (
     LONGEST_WINDOW,
@@ -52,6 +53,7 @@ class Plan:
         waits: Whether the run waits for the hourly limit; otherwise it fails there.
         advice: What would make the plan fit into one hour; None if it does.
         left_out: Failed windows that lie outside the wanted days.
+        empty: Columns that stay empty on loaded days, which are not fetched.
     """
 
     wanted: Window
@@ -61,6 +63,7 @@ class Plan:
     waits: bool
     advice: str | None
     left_out: tuple[Window, ...]
+    empty: tuple[EmptyDays, ...] = ()
 
     @property
     def days(self) -> int:
@@ -128,6 +131,8 @@ class Plan:
                 "failed before and not read again, because they are outside start_date to "
                 f"end_date: {', '.join(map(str, self.left_out))}"
             )
+        if told := tell(self.empty):
+            warnings.append(told)
         if self.waits_until:
             warnings.append(self.pace)
         return warnings
@@ -151,6 +156,7 @@ class Plan:
                 for planned in self.windows
             ],
             "left_out": [window.to_json() for window in self.left_out],
+            "empty_columns": [each.to_json() for each in self.empty],
         }
 
     def to_text(self) -> str:
@@ -201,6 +207,7 @@ def make_plan(
         waits=waits,
         advice=_advice(replace(cutting, most=hour.limit), windows, hour.limit),
         left_out=subtract(failed, days),
+        empty=find_empty(state.columns, subtract(state.loaded, days)),
     )
 
 

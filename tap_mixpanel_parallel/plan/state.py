@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from tap_mixpanel_parallel.plan.filled import FilledColumn, fill
 from tap_mixpanel_parallel.plan.windows import Window, intersect, merge, subtract
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class ExportState:
         selection: The settings that the loaded days depend on; None if they are not known.
         stored: The last window that is loaded from files, as `Storage` counts them; None if
             none ever was.
+        columns: The columns that settings choose, and the days that were read with them.
         requests: What has started within the hour before; None if no run after this one needs
             to know.
     """
@@ -94,6 +96,7 @@ class ExportState:
     unsettled: tuple[Reading, ...] = ()
     selection: Mapping[str, Any] | None = None
     stored: str | None = None
+    columns: tuple[FilledColumn, ...] = ()
     requests: Requests | None = None
 
     def of(self, account: str | None) -> ExportState:
@@ -120,6 +123,7 @@ class ExportState:
             stored=stored or self.stored,
             loaded=merge([*self.loaded, *past]),
             failed=without(self.failed, window),
+            columns=fill(self.columns, past),
             unsettled=_join_readings(
                 [
                     *without(self.unsettled, window),

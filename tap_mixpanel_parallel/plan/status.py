@@ -8,6 +8,7 @@ from datetime import date
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
+from tap_mixpanel_parallel.plan.filled import EmptyDays, find_empty, tell
 from tap_mixpanel_parallel.plan.windows import Window, count_days, intersect, merge, subtract
 from tap_mixpanel_parallel.wording import counted, printable
 
@@ -69,6 +70,11 @@ class Status:
         return subtract([self.span], [*self.state.loaded, *failed])
 
     @property
+    def empty(self) -> tuple[EmptyDays, ...]:
+        """The columns that loaded days have empty."""
+        return find_empty(self.state.columns, self.state.loaded)
+
+    @property
     def summary(self) -> str:
         """The status in a sentence."""
         if self.span is None:
@@ -120,6 +126,7 @@ class Status:
                 for reading in self.state.unsettled
             ],
             "selection": dict(self.state.selection) if self.state.selection else {},
+            "empty_columns": [each.to_json() for each in self.empty],
         }
 
     def to_text(self) -> str:
@@ -141,6 +148,8 @@ class Status:
             f"{printable(failure.failed_at)}: {printable(failure.error)}"
             for failure in self.state.failed
         )
+        if told := tell(self.empty):
+            lines.append(told)
         return "\n".join(lines)
 
 

@@ -206,6 +206,12 @@ class LogLines:
             )
         if quarantined := sum(batch.quarantined for batch in result.batches):
             self._logger.warning("%s quarantined and not loaded", counted(quarantined, "line"))
+        if misfits := result.misfits:
+            self._logger.warning(
+                "property_columns: values that do not fit their column, and are null in it, but "
+                "still in properties: %s",
+                ", ".join(f"{name} {count:,}" for name, count in sorted(misfits.items())),
+            )
         if result.failed:
             rows = [("from_date", "to_date", "attempts", "reason")] + [
                 (str(b.window.first), str(b.window.last), str(b.attempts), b.error or "")

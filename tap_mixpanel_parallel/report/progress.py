@@ -16,7 +16,7 @@ from tap_mixpanel_parallel.report.results import BatchProgress, BatchResult, Par
 from tap_mixpanel_parallel.write.output import Written
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
     from pathlib import Path
 
@@ -142,6 +142,7 @@ class Progress:
                     events=part.events,
                     size=size,
                     quarantined=left_out,
+                    misfits=part.misfits,
                     duplicates=part.duplicates,
                 )
             case Failed(body, reason):
@@ -233,6 +234,7 @@ class Progress:
         events: int = 0,
         size: int = 0,
         quarantined: int = 0,
+        misfits: Mapping[str, int] | None = None,
         duplicates: int | None = 0,
         error: str | None = None,
     ) -> None:
@@ -245,6 +247,7 @@ class Progress:
             attempts=body.attempts,
             error=error,
             quarantined=quarantined,
+            misfits=misfits or {},
             read_on=body.error.read_on if body.error else None,
             duplicates=duplicates,
         )

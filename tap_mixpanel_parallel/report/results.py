@@ -5,10 +5,13 @@ A *batch* is one window; the names are those that callers of parallel exports kn
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tap_mixpanel_parallel.plan.windows import Window
 
 Status = Literal["loaded", "failed"]
@@ -29,6 +32,7 @@ class BatchResult:
         duplicates: How many events repeat one of the window: they are among `events`, or
             `deduplicate` has dropped them. None if they were not counted.
         read_on: The part of the documents about such an error; None if it is loaded.
+        misfits: Values that did not fit their column of `property_columns`, by its name.
     """
 
     window: Window
@@ -40,6 +44,7 @@ class BatchResult:
     quarantined: int = 0
     duplicates: int | None = 0
     read_on: str | None = None
+    misfits: Mapping[str, int] = field(default_factory=dict, hash=False)
 
     @property
     def success(self) -> bool:
@@ -101,6 +106,11 @@ class ParallelFetchResult:
     def total_events(self) -> int:
         """The events that were handed to the loader."""
         return sum(batch.events for batch in self.batches)
+
+    @property
+    def misfits(self) -> Mapping[str, int]:
+        """Values that did not fit their column of `property_columns`, by its name."""
+        return sum((Counter(batch.misfits) for batch in self.batches), Counter())
 
     @property
     def duplicates(self) -> int | None:

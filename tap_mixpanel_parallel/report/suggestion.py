@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import json
-import re
-import unicodedata
-from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 from tap_mixpanel_parallel.report.census import LONGEST_NAME
+from tap_mixpanel_parallel.settings.property_columns import (
+    RECORD_FIELDS,
+    PropertyColumn,
+    plain_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tap_mixpanel_parallel.report.census import Kind, Property
-
-_FIELDS: Final = (
-    "event_id",
-    "event",
-    "time",
-    "distinct_id",
-    "insert_id",
-    "processed_at",
-    "properties",
-)
-"""The names that every record has already."""
+    from tap_mixpanel_parallel.settings.property_columns import ColumnType
 
 _OF_FIELDS: Final = {"time", "distinct_id", "$insert_id", "mp_processing_time_ms"}
 """The properties that these fields hold."""
@@ -36,7 +28,7 @@ _LONGEST_COLUMN: Final = 60
 _VIEW: Final = "mixpanel.events_wide"
 _TABLE: Final = "mixpanel.events"
 
-_TYPES: Final[list[tuple[set[Kind], str]]] = [
+_TYPES: Final[list[tuple[set[Kind], ColumnType]]] = [
     ({"boolean"}, "boolean"),
     ({"integer"}, "integer"),
     ({"integer", "number"}, "number"),
@@ -44,6 +36,8 @@ _TYPES: Final[list[tuple[set[Kind], str]]] = [
     ({"object", "array"}, "json"),
 ]
 """What a column holds whose values are all of these kinds; else text."""
+
+_TEXT: Final[ColumnType] = "string"
 
 _SQL_TYPES: Final = {
     "number": "DOUBLE",
@@ -53,44 +47,21 @@ _SQL_TYPES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class SuggestedColumn:
-    """A property as a column.
-
-    Attributes:
-        property: The property's name.
-        name: The column's name.
-        type: Its type, in the words of `property_columns`.
-    """
-
-    property: str
-    name: str
-    type: str
-
-
-def plain_name(property: str) -> str:  # noqa: A002 - Mixpanel's word
-    """A column's name for a property: small letters of ASCII, digits and `_`."""
-    decomposed = unicodedata.normalize("NFKD", property.casefold())
-    letters = "".join(char for char in decomposed if not unicodedata.combining(char))
-    plain = re.sub(r"[^a-z0-9]+", "_", letters).strip("_")
-    return f"_{plain}" if plain[:1].isdigit() else plain
-
-
-def suggest(properties: Iterable[tuple[str, Property]], total: int) -> list[SuggestedColumn]:
+def suggest(properties: Iterable[tuple[str, Property]], total: int) -> list[PropertyColumn]:
     """The columns that most events have something for, each under a name of its own.
 
     Args:
         properties: The properties, the most frequent first.
         total: How many events there are.
     """
-    taken, columns = set(_FIELDS), []
+    taken, columns = set(RECORD_FIELDS), []
     for name, seen in properties:
         kinds = seen.kinds.keys() - {"null"}
         is_rare = seen.count < _LEAST_SHARE * total
         if is_rare or not name or len(name) > LONGEST_NAME or name in _OF_FIELDS or not kinds:
             continue
-        kind = next((word for kinds_of, word in _TYPES if kinds <= kinds_of), "string")
-        column = SuggestedColumn(name, _free_name(name, taken), kind)
+        kind = next((word for kinds_of, word in _TYPES if kinds <= kinds_of), _TEXT)
+        column = PropertyColumn(name, _free_name(name, taken), kind)
         taken.add(column.name)
         columns.append(column)
         if len(columns) == _MOST_COLUMNS:
@@ -110,30 +81,30 @@ def _free_name(name: str, taken: set[str]) -> str:
     return free
 
 
-def setting_of(column: SuggestedColumn) -> str | dict[str, str]:
+def setting_of(column: PropertyColumn) -> str | dict[str, str]:
     """The column in `property_columns`."""
-    more = {"type": column.type} if column.type != "string" else {}
+    more: dict[str, str] = {"type": column.type} if column.type != _TEXT else {}
     if column.name != plain_name(column.property):
         more["name"] = column.name
     return {"property": column.property, **more} if more else column.property
 
 
-def setting_text(columns: Iterable[SuggestedColumn]) -> str:
+def setting_text(columns: Iterable[PropertyColumn]) -> str:
     """The value of `property_columns`, as JSON with a line for each column."""
     lines = (f"  {_json(setting_of(column))}" for column in columns)
     return "[\n" + ",\n".join(lines) + "\n]"
 
 
-def view_text(columns: Iterable[SuggestedColumn]) -> str:
+def view_text(columns: Iterable[PropertyColumn]) -> str:
     """A view of DuckDB's, with a line for each column."""
-    fields = [name for name in _FIELDS if name != "properties"]
+    fields = [name for name in RECORD_FIELDS if name != "properties"]
     lines = [", ".join(fields), *map(_sql, columns), "properties"]
     return (
         f"CREATE OR REPLACE VIEW {_VIEW} AS\nSELECT\n  " + ",\n  ".join(lines) + f"\nFROM {_TABLE};"
     )
 
 
-def _sql(column: SuggestedColumn) -> str:
+def _sql(column: PropertyColumn) -> str:
     """The column in a `SELECT` of DuckDB's."""
     arrow = "->" if column.type == "json" else "->>"
     value = f"properties{arrow}{_literal(json_path(column.property))}"

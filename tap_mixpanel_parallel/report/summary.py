@@ -26,6 +26,7 @@ def numbers_of(progress: Progress | None) -> dict[str, Any]:
         "events": result.total_events,
         "duplicates": result.duplicates,
         "quarantined_lines": sum(batch.quarantined for batch in result.batches),
+        "column_misfits": dict(result.misfits),
         "bytes": sum(batch.size for batch in result.batches),
         "requests": sum(batch.attempts for batch in result.batches),
         "seconds": round(result.seconds, 3),

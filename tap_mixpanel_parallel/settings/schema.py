@@ -131,6 +131,13 @@ _PROPERTIES: Final = {
         "Properties format",
         "`properties` as a JSON `object`, or as a `string` of JSON text, which loads faster.",
     ),
+    "property_columns": _setting(
+        "array",
+        "Property columns",
+        'Properties that become columns, e.g. `["$os", {"property": "amount", "type": "number"}]`, '
+        "or `standard` for Mixpanel's own; see [Columns](docs/columns.md).",
+        items={},
+    ),
     "deduplicate": _boolean(
         "Deduplicate",
         "Drop the raw export's own duplicates in the tap, for loaders that "

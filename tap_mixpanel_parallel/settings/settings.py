@@ -15,6 +15,10 @@ from tap_mixpanel_parallel.plan.windows import Cutting, Window, subtract
 from tap_mixpanel_parallel.settings.batch import BatchConfig, read_batch
 from tap_mixpanel_parallel.settings.credentials import Credentials, check_apart, read_credentials
 from tap_mixpanel_parallel.settings.dates import is_period, read_replay, read_wanted
+from tap_mixpanel_parallel.settings.property_columns import (
+    PropertyColumn,
+    read_property_columns,
+)
 from tap_mixpanel_parallel.settings.reader import ConfigReader
 from tap_mixpanel_parallel.settings.schema import API_URLS, CONFIG_SCHEMA, SANDBOX
 
@@ -59,6 +63,7 @@ class Settings:
     events: tuple[str, ...]
     where: str | None
     properties_format: str
+    property_columns: tuple[PropertyColumn, ...]
     deduplicate: bool
     on_failed_window: str
     on_malformed_line: str
@@ -199,6 +204,7 @@ class Settings:
             events=reader.names("events"),
             where=reader.text("where"),
             properties_format=reader.choice("properties_format"),
+            property_columns=read_property_columns(reader),
             deduplicate=reader.boolean("deduplicate"),
             on_failed_window=reader.choice("on_failed_window"),
             on_malformed_line=reader.choice("on_malformed_line"),

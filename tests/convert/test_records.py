@@ -83,6 +83,7 @@ class TestRecord:
             "insert_id": "i1",
             "processed_ms": TIME + 1,
             "properties": line[len(b'{"event":"Sign Up","properties":') : -1],
+            "lifted": (),
         }
 
     @pytest.mark.parametrize("insert_id", ["i1", ...], ids=["fast", "unusual"])

@@ -33,6 +33,7 @@ def bookmark(**replaced: Any) -> dict[str, Any]:
         "unsettled": [],
         "selection": None,
         "stored": None,
+        "columns": [],
         "requests": [],
     } | replaced
 
@@ -92,6 +93,7 @@ class TestBookmark:
             "unsettled": [["2025-03-26", "2025-03-30", "2025-03-31"]],
             "selection": {"events": ["Sign Up"]},
             "stored": "20250201T010203000004Z-000005",
+            "columns": [],
             "requests": [["1a2b3c4d", 1764042902, 20], ["1a2b3c4d", 1764042967, 3]],
         }
 

@@ -405,6 +405,7 @@ class TestWords:
                 {"from_date": "2025-03-27", "to_date": "2025-03-31", "days": 5, "reasons": ["new"]},
             ],
             "left_out": [{"from_date": "2025-02-20", "to_date": "2025-02-20"}],
+            "empty_columns": [],
         }
         assert count_days(p.window for p in planned.windows) == planned.days
 

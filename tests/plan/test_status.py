@@ -84,6 +84,7 @@ JSON = {
     ],
     "unsettled": [{"from_date": "2025-02-25", "to_date": "2025-02-26", "read_on": "2025-03-02"}],
     "selection": {"project_id": "1234"},
+    "empty_columns": [],
 }
 
 
@@ -168,6 +169,7 @@ class TestJson:
             "missing": [],
             "unsettled": [],
             "selection": {},
+            "empty_columns": [],
         }
 
 

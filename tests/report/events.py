@@ -97,12 +97,13 @@ def written(
     size: int = 1000,
     malformed: Malformed | None = None,
     duplicates: int | None = 0,
+    misfits: dict[str, int] | None = None,
 ) -> Written:
     path = folder / "x"
     download = Download(path, compressed=True, size=size, received_at=Clock().now())
     return Written(
         body(day, download=download),
-        Part(window(day), path, events, malformed, duplicates=duplicates),
+        Part(window(day), path, events, malformed, duplicates=duplicates, misfits=misfits or {}),
     )
 
 

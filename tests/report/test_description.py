@@ -20,8 +20,9 @@ from tap_mixpanel_parallel.convert.records import EventReader, EventRecord
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.report.census import MOST_EVENTS, MOST_PROPERTIES, Census, Seen, Tally
 from tap_mixpanel_parallel.report.description import Description
-from tap_mixpanel_parallel.report.suggestion import json_path, suggest
+from tap_mixpanel_parallel.report.suggestion import json_path, setting_of, suggest
 from tap_mixpanel_parallel.sandbox import Project
+from tests.report.events import settings
 from tests.support.expected import lines_of
 
 if TYPE_CHECKING:
@@ -125,6 +126,15 @@ def test_a_column_loses_no_value(values: list[Any], type_: str) -> None:
 
     (column,) = suggest(counted.properties.ranked(), counted.total)
     assert (column.property, column.name, column.type) == ("p", "p", type_)
+
+
+def test_the_settings_take_what_is_suggested() -> None:
+    counted = census(event("E", {name: 1, f"{name}2": "x"}) for name in NASTY)
+
+    columns = suggest(counted.properties.ranked(), 1)
+    given = [setting_of(column) for column in columns]
+    assert len(given) > len(NASTY)
+    assert settings(property_columns=given).property_columns == tuple(columns)
 
 
 def test_what_has_no_value_is_no_column() -> None:

@@ -36,6 +36,7 @@ NOTHING = {
     "events": 0,
     "duplicates": 0,
     "quarantined_lines": 0,
+    "column_misfits": {},
     "bytes": 0,
     "requests": 0,
     "seconds": 0.0,
@@ -46,8 +47,8 @@ NOTHING = {
 def test_all_numbers(tmp_path: Path) -> None:
     run = Counting(tmp_path, windows=4)
     malformed = Malformed(tmp_path / "y", 2, MalformedLineError(1, b"", "x"), b"")
-    run.at(1, written(tmp_path, 1, 70, 1000, malformed, duplicates=3))
-    run.at(2, written(tmp_path, 2, 30, 500))
+    run.at(1, written(tmp_path, 1, 70, 1000, malformed, duplicates=3, misfits={"os": 1, "plan": 2}))
+    run.at(2, written(tmp_path, 2, 30, 500, misfits={"plan": 4}))
     run.at(3, failed(3, attempts=4))
     run.clock.seconds = 112.3456
     assert numbers_of(run.progress) == {
@@ -57,6 +58,7 @@ def test_all_numbers(tmp_path: Path) -> None:
         "events": 100,
         "duplicates": 3,
         "quarantined_lines": 2,
+        "column_misfits": {"os": 1, "plan": 6},
         "bytes": 1500,
         "requests": 6,
         "seconds": 12.346,

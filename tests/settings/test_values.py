@@ -20,6 +20,7 @@ from tap_mixpanel_parallel import TapMixpanelParallel
 from tap_mixpanel_parallel.exceptions import SettingsError
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.settings.batch import BatchConfig
+from tap_mixpanel_parallel.settings.property_columns import STANDARD, PropertyColumn
 from tap_mixpanel_parallel.settings.schema import CONFIG_SCHEMA
 from tap_mixpanel_parallel.settings.settings import Settings
 from tap_mixpanel_parallel.settings.values import parse_json, value_of
@@ -102,6 +103,12 @@ TAKEN: Final[list[tuple[str, Any, Any]]] = [
     *[("events", value, ()) for value in EMPTY],
     *[("where", value, "x == 1") for value in ("x == 1", "x == 1\n")],
     *[("properties_format", value, "string") for value in ("string", "string\n")],
+    *[
+        ("property_columns", value, (PropertyColumn("$os", "os"),))
+        for value in (["$os"], '["$os"]', ' [{"property": "$os"}]\n')
+    ],
+    *[("property_columns", value, STANDARD) for value in ("standard", " standard\n")],
+    *[("property_columns", value, ()) for value in EMPTY],
     *[("on_failed_window", value, "warn") for value in ("warn", " warn")],
     *[("on_hourly_limit", value, "fail") for value in ("fail", "fail\n")],
     *[("on_malformed_line", value, "quarantine") for value in ("quarantine", "quarantine\n")],
@@ -167,6 +174,10 @@ REFUSED: Final[list[tuple[str, Any]]] = [
     *[("events", value) for value in ("Sign Up", "A,B", '["A"', '{"a": 1}', [1], 7, True, "[1]")],
     *[("where", value) for value in (["x"], 1, True, 1.5)],
     *[("properties_format", value) for value in ("xml", 1, True, ["object"])],
+    *[
+        ("property_columns", value)
+        for value in ("$os", "$os,plan", '["a"', {"property": "a"}, [1], 7, True, "[1]", [None])
+    ],
     *[("on_failed_window", value) for value in ("ignore", 1, False)],
     *[("on_hourly_limit", value) for value in ("stop", 1, True)],
     *[("on_malformed_line", value) for value in ("skip", 1, None.__class__.__name__)],

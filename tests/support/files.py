@@ -43,12 +43,17 @@ def events_of(messages: Iterable[dict[str, Any]]) -> list[Event]:
 
 def events_in(path: Path) -> list[Event]:
     """The events of a file, in an exact form that is the same for each format."""
+    form = as_event if path.suffix == ".gz" else exact
+    return list(map(form, rows_in(path)))
+
+
+def rows_in(path: Path) -> list[Event]:
+    """The rows of a file, as its format has them."""
     if path.suffix == ".gz":
-        return [as_event(json.loads(line)) for line in gzip.open(path)]
+        return [json.loads(line) for line in gzip.open(path)]
     columns = pq.read_table(path).to_pydict()
     return [
-        exact(dict(zip(columns, values, strict=True)))
-        for values in zip(*columns.values(), strict=True)
+        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
     ]
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tap_mixpanel_parallel.convert.columns import NAMES
+from tap_mixpanel_parallel.convert.columns import COLUMNS, NAMES
 from tap_mixpanel_parallel.convert.files import Files
 from tap_mixpanel_parallel.convert.jsonl import JsonLinesFile
 from tap_mixpanel_parallel.convert.parquet import ParquetFile
@@ -81,7 +81,7 @@ def loaded_identities(done: Output) -> Counter[Identity]:
 
 def rows_as_messages(folder: Path) -> Files:
     """A form that can be pickled, which a function is not."""
-    begin = partial(JsonLinesFile, NAMES, properties_as_text=False)
+    begin = partial(JsonLinesFile, COLUMNS, NAMES, properties_as_text=False)
     return Files(begin, folder, "spool_dir", 1000)
 
 
@@ -220,7 +220,7 @@ class TestWhole:
         text = "x" * length
         lines = b"".join(line(n, text) + b"\n" for n in range(count))
         whole = conversion(tmp_path, lines)
-        begin = partial(ParquetFile, NAMES)
+        begin = partial(ParquetFile, COLUMNS, NAMES)
         with Processes(1) as processes:
             done = processes.convert(
                 whole._window,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox
-from tests.support import postgres
+from tests.support import columns, postgres
 from tests.support.commands import PATIENCE, environment
 from tests.support.exact import Number, Pairs, digits, parsed
 from tests.support.expected import AS_OF, Normal, Row, Table, assert_same, expected, lines_of
@@ -284,3 +284,47 @@ def values(value: Any) -> str:
         return value
 
     return json.dumps(plain(value), sort_keys=True)
+
+
+@pytest.mark.parametrize("maps", [None, {"events": {"same": "event"}}], ids=["fast", "mapped"])
+@pytest.mark.parametrize("loader", [PLAIN, ADVISED], ids=["plain", "advised"])
+def test_columns_are_exact(
+    pipe: Callable[[list[bytes]], Pipe], database: Database, loader: Mapping[str, Any], maps: Any
+) -> None:
+    lines = [line for line in columns.lines() if rb"\u0000" not in line]
+
+    settings = {"property_columns": columns.COLUMNS, "stream_maps": maps}
+    done = pipe(lines).load(loader, properties_format="string", **settings)
+
+    assert done.returncode == 0, done.stderr.decode()
+    found = database.rows(
+        "select insert_id, of_string, of_number::text as of_number, of_integer, of_boolean, "
+        "(extract(epoch from of_date_time) * 1000)::bigint as of_date_time, of_json "
+        "from mixpanel.events"
+    )
+    types = database.rows(
+        "select column_name, data_type from information_schema.columns where table_name = 'events'"
+    )
+    assert {
+        each["column_name"]: each["data_type"]
+        for each in types
+        if each["column_name"].startswith("of_")
+    } == {
+        "of_string": "text",
+        "of_number": "numeric",
+        "of_integer": "bigint",
+        "of_boolean": "boolean",
+        "of_date_time": "timestamp without time zone",
+        "of_json": "text",
+    }
+    wanted = columns.rows()
+    table = {
+        row.pop("insert_id"): (
+            *(row["of_string"], row["of_number"] and float(row["of_number"])),
+            *(row["of_integer"], row["of_boolean"], row["of_date_time"]),
+            row["of_json"] and row["of_json"].encode(),
+        )
+        for row in found
+    }
+    assert len(table) == len(lines)
+    assert table == {key: wanted[key] for key in table}
