@@ -228,8 +228,8 @@ class EventsStream(Stream):
         Raises:
             TapError: If they can't be had.
         """
-        # Who looks does not wait for an hour.
-        settings = replace(self._settings_told(), on_hourly_limit="fail")
+        # Who looks does not wait for an hour, and needs no column.
+        settings = replace(self._settings_told(), on_hourly_limit="fail", property_columns=())
         display = wanted_display()
         with open_source(settings) as query, Spool(settings.spool_dir) as spool:
             progress, _, run = self._make_run(
