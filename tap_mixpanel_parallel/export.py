@@ -179,8 +179,8 @@ class Export:
         Raises:
             TapError: If they can't be had.
         """
-        # Who looks does not wait for an hour.
-        settings = replace(self.settings, on_hourly_limit="fail")
+        # Who looks does not wait for an hour, and needs no column.
+        settings = replace(self.settings, on_hourly_limit="fail", property_columns=())
         display = wanted_display()
         progress, _, run = replace(self, settings=settings)._prepare([window], way, quiet=True)  # noqa: SLF001
         with display(progress) if display else nullcontext():

@@ -64,11 +64,12 @@ class Lifter(Generic[Base]):
     Attributes:
         misfits: How many values did not fit their column, by its name.
         decode: Decodes properties into a struct that `lift` takes.
-        lift: The values of what `decode` has decoded; the second argument is the properties.
+        lift: The values of what `decode` has decoded; None if that has not all of them, and
+            `lift_any` is needed.
     """
 
     decode: Callable[[Raw], Base]
-    lift: Callable[[Base, Raw], tuple[Value, ...]]
+    lift: Callable[[Base], tuple[Value, ...]] | None
 
     def __init__(self, columns: Sequence[PropertyColumn], base: type[Base]) -> None:
         """Lift these columns.
@@ -122,19 +123,19 @@ class Lifter(Generic[Base]):
         if not is_plain:
             self._loose = {column.property for column in self._columns}
             self.decode = msgspec.json.Decoder(self._base).decode
-            self.lift = lambda _, properties: self.lift_any(properties)
+            self.lift = None
             return
         struct = msgspec.defstruct("_Lifted", added, bases=(self._base,), rename=names, gc=False)
         self.decode = msgspec.json.Decoder(cast("type[Base]", struct)).decode
         get = _getter([taken[column.property][0] for column in self._columns])
 
-        def lift(decoded: Base, _: Raw) -> tuple[Value, ...]:
+        def lift(decoded: Base) -> tuple[Value, ...]:
             values = list(get(decoded))
             for place, column in places:
                 values[place] = self._value(column, values[place])
             return tuple(values)
 
-        self.lift = lift if places else lambda decoded, _: get(decoded)
+        self.lift = lift if places else get
 
     def _value(self, column: PropertyColumn, value: Raw) -> Value:
         """A value as its column holds it: None if it is null, or does not fit."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from sys import getsizeof
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import pyarrow as pa
@@ -21,6 +22,10 @@ _BLOCK: Final = 2_048
 
 _BLOCK_BYTES: Final = 1 << 22
 """A block ends early where events are long: each record keeps its own piece of the body."""
+
+_LONG: Final = 1 << 10
+"""Bytes of properties from which on the values of columns are measured, too: one character
+outside of ASCII makes a text several times as long."""
 
 _ROW_GROUP_BYTES: Final = 1 << 24
 """A row group ends early where events are long."""
@@ -75,7 +80,7 @@ class ParquetFile:
     def write(self, records: list[EventRecord]) -> None:
         """Add some records."""
         self._records += records
-        self._waiting += sum(len(memoryview(record.properties)) for record in records)
+        self._waiting += sum(map(_size, records))
         if len(self._records) >= _BLOCK or self._waiting >= _BLOCK_BYTES:
             self._end_block()
 
@@ -111,6 +116,12 @@ class ParquetFile:
         table = pa.Table.from_batches(self._blocks)
         self._blocks, self._rows, self._bytes = [], 0, 0
         self._writer.write_table(table)
+
+
+def _size(record: EventRecord) -> int:
+    """About how many bytes a record takes."""
+    size = len(memoryview(record.properties))
+    return size if size < _LONG else size + sum(map(getsizeof, record.lifted))
 
 
 def _array(kind: Kind, values: Iterable[Any]) -> pa.Array:

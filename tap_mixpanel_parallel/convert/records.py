@@ -165,10 +165,11 @@ class EventReader:
             MalformedLineError: If the line is not an event.
             IncompleteExportError: If it says that Mixpanel ended the export.
         """
+        lifter = self.lifter
         try:
             parsed = _decode_line(line)
             raw = parsed.properties
-            properties = self.lifter.decode(raw)
+            properties = lifter.decode(raw)
         except msgspec.ValidationError:
             return self._read_unusual(line, number)
         except (msgspec.DecodeError, RecursionError) as error:
@@ -199,7 +200,7 @@ class EventReader:
             insert_id,
             None if processed_ms is None else bounded(processed_ms),
             raw,
-            self.lifter.lift(properties, raw),
+            lifter.lift(properties) if lifter.lift else lifter.lift_any(raw),
         )
 
     def _read_unusual(self, line: bytes, number: int) -> EventRecord:

@@ -107,7 +107,8 @@ def tell(empty: tuple[EmptyDays, ...]) -> str | None:
         for each in empty
     ]
     days = merge(window for each in empty for window in each.days)
+    # The remedy first: where there is no room for all, the end is cut.
     return (
-        f"property_columns: empty on days that were loaded without them: {'; '.join(parts)}. "
-        f"To fill them, run once with --replay {days[0].first}..{days[-1].last}"
+        "property_columns: empty on days that were loaded without them, until a run with "
+        f"--replay {days[0].first}..{days[-1].last}: {'; '.join(parts)}"
     )

@@ -11,6 +11,7 @@ from tap_mixpanel_parallel.exceptions import AttemptError, ThreadError
 from tap_mixpanel_parallel.fetch.progress import Retrying, Waiting
 from tap_mixpanel_parallel.report.observers import Converted, Failed, LeftOut
 from tap_mixpanel_parallel.report.position import tell_position
+from tap_mixpanel_parallel.report.results import tell_misfits
 from tap_mixpanel_parallel.wording import counted, format_bytes, format_moment, format_seconds
 from tap_mixpanel_parallel.write.output import Written
 
@@ -206,12 +207,8 @@ class LogLines:
             )
         if quarantined := sum(batch.quarantined for batch in result.batches):
             self._logger.warning("%s quarantined and not loaded", counted(quarantined, "line"))
-        if misfits := result.misfits:
-            self._logger.warning(
-                "property_columns: values that do not fit their column, and are null in it, but "
-                "still in properties: %s",
-                ", ".join(f"{name} {count:,}" for name, count in sorted(misfits.items())),
-            )
+        if result.misfits:
+            self._logger.warning(tell_misfits(result.misfits))
         if result.failed:
             rows = [("from_date", "to_date", "attempts", "reason")] + [
                 (str(b.window.first), str(b.window.last), str(b.attempts), b.error or "")

@@ -127,3 +127,16 @@ class ParallelFetchResult:
     def success(self) -> bool:
         """Whether every window is handed to the loader."""
         return not self.failed
+
+
+def tell_misfits(misfits: Mapping[str, int]) -> str:
+    """A line that says how many values did not fit their column.
+
+    Args:
+        misfits: How many there are, by the column's name; at least one.
+    """
+    counts = ", ".join(f"{name} {count:,}" for name, count in sorted(misfits.items()))
+    return (
+        "property_columns: values that do not fit their column, and are null in it, but still in "
+        f"properties: {counts}"
+    )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tap_mixpanel_parallel.report.census import LONGEST_NAME
 from tap_mixpanel_parallel.settings.property_columns import (
     RECORD_FIELDS,
+    STANDARD_WORD,
     PropertyColumn,
     plain_name,
 )
@@ -24,7 +25,9 @@ _OF_FIELDS: Final = {"time", "distinct_id", "$insert_id", "mp_processing_time_ms
 
 _MOST_COLUMNS: Final = 100
 _LEAST_SHARE: Final = 0.01
-_LONGEST_COLUMN: Final = 60
+_LONGEST_COLUMN: Final = 59
+"""With a number after it, it still is no longer than a name may be."""
+
 _VIEW: Final = "mixpanel.events_wide"
 _TABLE: Final = "mixpanel.events"
 
@@ -86,7 +89,8 @@ def setting_of(column: PropertyColumn) -> str | dict[str, str]:
     more: dict[str, str] = {"type": column.type} if column.type != _TEXT else {}
     if column.name != plain_name(column.property):
         more["name"] = column.name
-    return {"property": column.property, **more} if more else column.property
+    needs_object = more or column.property == STANDARD_WORD
+    return {"property": column.property, **more} if needs_object else column.property
 
 
 def setting_text(columns: Iterable[PropertyColumn]) -> str:

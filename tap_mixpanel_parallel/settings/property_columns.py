@@ -33,7 +33,9 @@ RECORD_FIELDS: Final = (
 )
 """The names that every record has already."""
 
-_STANDARD: Final = "standard"
+STANDARD_WORD: Final = "standard"
+"""Stands for the columns of `STANDARD`."""
+
 _KEYS: Final = {"property", "name", "type"}
 _NAME: Final = re.compile(r"[a-z_][a-z0-9_]*", re.ASCII)
 _LONGEST_NAME: Final = 63
@@ -99,14 +101,14 @@ STANDARD: Final[tuple[PropertyColumn, ...]] = (
 def read_property_columns(reader: ConfigReader) -> tuple[PropertyColumn, ...]:
     """Read `property_columns`; what is not valid is left out, and becomes a problem."""
     given = reader.value(SETTING)
-    items = [given] if given == _STANDARD else given
+    items = [given] if given == STANDARD_WORD else given
     if items is None:
         return ()
     if not isinstance(items, list):
-        reader.reject(SETTING, given, f"is not a list; give e.g. {_EXAMPLE}, or {_STANDARD}")
+        reader.reject(SETTING, given, f"is not a list; give e.g. {_EXAMPLE}, or {STANDARD_WORD}")
         return ()
-    columns = [column for item in items if item != _STANDARD for column in _read(reader, item)]
-    if _STANDARD in items:
+    columns = [column for item in items if item != STANDARD_WORD for column in _read(reader, item)]
+    if STANDARD_WORD in items:
         named = {column.property for column in columns}
         columns = [*(each for each in STANDARD if each.property not in named), *columns]
     reader.problems.extend(_collisions(columns))

@@ -52,6 +52,15 @@ STATE = {
                 }
             ],
             "unsettled": [["2025-01-18", "2025-01-20", "2025-01-21"]],
+            "columns": [
+                {
+                    "name": "os",
+                    "property": "$os",
+                    "type": "string",
+                    "chosen": True,
+                    "days": [["2025-01-11", "2025-01-20"]],
+                }
+            ],
         }
     }
 }
@@ -259,6 +268,7 @@ def test_the_status_of_a_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     text = text_of(path)
     assert "failed: 2 days 2025-01-22..2025-01-23" in text
     assert "missing: 1 day 2025-01-21" in text
+    assert "--replay 2025-01-01..2025-01-10: os on 10 days" in text
     assert "HTTP 500: <b>oops</b>" in text
     assert 'title="2025-01-18: loaded, read again for late events"' in path.read_text()
     for words in ("loaded", "loaded, read again for late events", "failed", "missing"):

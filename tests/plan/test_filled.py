@@ -121,9 +121,9 @@ def state(*columns: FilledColumn, loaded: str = "01-01..01-31") -> ExportState:
 
 
 LINE = (
-    "property_columns: empty on days that were loaded without them: "
-    "plan, city on 10 days, 2025-01-01..2025-01-10; os on 2 days, 2025-01-05..2025-01-05, "
-    "2025-01-20..2025-01-20. To fill them, run once with --replay 2025-01-01..2025-01-20"
+    "property_columns: empty on days that were loaded without them, until a run with "
+    "--replay 2025-01-01..2025-01-20: plan, city on 10 days, 2025-01-01..2025-01-10; "
+    "os on 2 days, 2025-01-05..2025-01-05, 2025-01-20..2025-01-20"
 )
 JSON = [
     {"columns": ["plan", "city"], "days": [{"from_date": "2025-01-01", "to_date": "2025-01-10"}]},
@@ -170,7 +170,7 @@ def test_the_plan_says_it() -> None:
 def test_what_a_run_reads_is_not_empty_after_it() -> None:
     assert plan_of(SOME, "01-01..01-20").warnings == []
     [line] = plan_of(SOME, "01-01..01-19").warnings
-    assert "os on 1 day, 2025-01-20..2025-01-20. To fill them" in line
+    assert line.endswith("--replay 2025-01-20..2025-01-20: os on 1 day, 2025-01-20..2025-01-20")
 
 
 def test_nothing_is_said_of_columns_that_all_days_have_or_that_are_not_chosen() -> None:

@@ -36,6 +36,7 @@ NASTY: Final = [
     *('a"b', '"', "a\\b", 'a\\"b', "a/b", "/x", "~", "~1", "a~0b", "o'b", "'", "--", ";", "部署"),
     *("x\u200dy", "nul\x00y", "tab\ty", "\u202eevil", "\x1b[31m", "\u2028", "e\u0301", "_sdc_x"),
     *("Plan", "plan", "PLAN", "plan_2", "event", "order", "9 lives", "n" * 255, "x" * 200),
+    "standard",
 ]
 
 
@@ -137,6 +138,13 @@ def test_the_settings_take_what_is_suggested() -> None:
     assert settings(property_columns=given).property_columns == tuple(columns)
 
 
+def test_long_names_that_begin_alike_are_taken_too() -> None:
+    counted = census([event("E", {f"{'x' * 70}{n}": 1 for n in range(120)})])
+
+    given = [setting_of(column) for column in suggest(counted.properties.ranked(), 1)]
+    assert len(settings(property_columns=given).property_columns) == 100
+
+
 def test_what_has_no_value_is_no_column() -> None:
     counted = census([event("E", {"p": None, "time": 1, "$insert_id": "i"})])
 
@@ -189,7 +197,7 @@ def test_the_view_has_the_values_of_properties_of_any_name() -> None:
         named = viewed[number]
         for name, setting in columns.items():
             if isinstance(setting, dict):
-                assert named[setting["name"]] == row[name]
+                assert named[setting.get("name", name)] == row[name]
     assert not any(name.startswith("_sdc_") for name in viewed[0])
 
 

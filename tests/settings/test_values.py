@@ -331,6 +331,7 @@ def test_to_take_twice_changes_nothing(value: Any, kind: dict[str, Any]) -> None
                 "workers": "3",
                 "events": '["Purchase"]',
                 "deduplicate": "0",
+                "property_columns": '["$os", {"property": "amount", "type": "number"}]',
             },
             {},
             id="variables",
@@ -361,12 +362,13 @@ def test_meltano_passes_it_on(
     manifest.write_text(yaml.safe_dump(project))
     settings = {f"{PREFIX}{name.upper()}": value for name, value in variables.items()}
     # That a value which is not valid is refused shows that it arrives.
-    wrong = {f"{PREFIX}REQUEST_TIMEOUT": "0.5"} if variables else {}
+    wrong = {"REQUEST_TIMEOUT": "0.5", "PROPERTY_COLUMNS": '["$os", "OS"]'} if variables else {}
+    refusing = {f"{PREFIX}{name}": value for name, value in wrong.items()}
     plan = ("meltano", "invoke", "tap-mixpanel-parallel", "--plan", "--format", "json")
 
     try:
         done = run(*plan, cwd=meltano_project, settings=settings)
-        refused = run(*plan, cwd=meltano_project, settings=settings | wrong) if wrong else None
+        refused = run(*plan, cwd=meltano_project, settings=settings | refusing) if wrong else None
     finally:
         manifest.write_text(before)
 
@@ -376,3 +378,4 @@ def test_meltano_passes_it_on(
     if refused is not None:
         assert refused.returncode == 1
         assert "request_timeout: 0.5 is not valid; give a number from 1 to" in refused.stderr
+        assert "property_columns: '$os' and 'OS' would all be the column os" in refused.stderr

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
+import yaml  # type: ignore[import-untyped]
 from singer_sdk.exceptions import ConfigValidationError
 
 from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox
@@ -221,8 +222,8 @@ class TestChanged:
         pipeline.run(lookback_days=2)
         run = pipeline.run(**self.CHOSEN, lookback_days=2)
         line = (
-            "property_columns: empty on days that were loaded without them: os, plan on 17 days, "
-            "2025-01-01..2025-01-17. To fill them, run once with --replay 2025-01-01..2025-01-17"
+            "property_columns: empty on days that were loaded without them, until a run with "
+            "--replay 2025-01-01..2025-01-17: os, plan on 17 days, 2025-01-01..2025-01-17"
         )
         assert [r.getMessage() for r in caplog.records if "property_columns" in r.getMessage()] == [
             line
@@ -267,7 +268,7 @@ class TestChanged:
         pipeline.run_on(noon("2025-01-30"), lookback_days=2)
         assert "property_columns" not in caplog.text
         pipeline.run(**self.CHOSEN, lookback_days=2)
-        assert "os, plan on 10 days, 2025-01-18..2025-01-27. To fill them" in caplog.text
+        assert "--replay 2025-01-18..2025-01-27: os, plan on 10 days, 2025-01-18" in caplog.text
 
 
 LOADERS = ["target-duckdb", "RECORD", "jsonl", "parquet"]
@@ -321,14 +322,77 @@ def test_each_loader_in_duckdb_has_the_same_table(
 
 
 @pytest.mark.slow
-def test_meltano_takes_the_word_a_list_and_json(meltano_project: Path) -> None:
+@pytest.mark.parametrize("way", ["target-duckdb", "RECORD", "parquet"])
+def test_a_loader_adds_a_column_that_is_chosen_later(
+    pipeline: Pipeline, tmp_path: Path, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And the replay that the run names fills it."""
+    lab = Lab(tmp_path, pipeline.sandbox)
+    loader = [str(BIN / (way if way == LOADERS[0] else "target-duckdb-batch")), *lab.target()[1:]]
+    state: dict[str, Any] = {}
+
+    def load(last: str, **settings: Any) -> list[tuple[Any, ...]]:
+        """Load up to a day; the rows with both columns, and those with neither, by day."""
+        nonlocal state
+        files = batch_config(way, tmp_path / "files") if way == "parquet" else {}
+        days = {"start_date": "2025-01-01", "end_date": last, "lookback_days": 0}
+        limits = {"requests_per_second": 1000, "requests_per_hour": 1_000_000}
+        config = {**access_to(pipeline.sandbox), **limits, **days, **files, **settings}
+        tap = CollectingTap(config=config, state=state, clock=pipeline.clock)
+        tap.run()
+        done = subprocess.run(
+            loader,
+            input="".join(json.dumps(message) + "\n" for message in tap.messages),
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        state = json.loads(done.stdout.splitlines()[-1])
+        if not settings:
+            return []
+        with duckdb.connect(str(lab.database), read_only=True) as connection:
+            return connection.execute(
+                """
+                select day(time), bool_and(os = (properties->>'$."$os"') and price is not distinct
+                  from try_cast(properties->>'$.price' as double)), count(os) + count(price)
+                from mixpanel.events group by 1 order by 1
+                """
+            ).fetchall()
+
+    chosen = {"property_columns": ["$os", {"property": "price", "type": "number"}]}
+    load("2025-01-02")
+
+    later = load("2025-01-03", **chosen)
+    assert "until a run with --replay 2025-01-01..2025-01-02: os, price on 2 days" in caplog.text
+    assert [(day, count > 0) for day, _, count in later] == [(1, False), (2, False), (3, True)]
+    assert later[2][1]
+    caplog.clear()
+
+    filled = load("2025-01-03", **chosen, replay="2025-01-01..2025-01-02")
+    assert "property_columns" not in caplog.text
+    assert [(day, same) for day, same, _ in filled] == [(1, True), (2, True), (3, True)]
+
+
+@pytest.mark.slow
+def test_meltano_takes_the_word_and_a_list(meltano_project: Path) -> None:
+    manifest = meltano_project / "meltano.yml"
+    before = manifest.read_text()
+    project = yaml.safe_load(before)
+    (tap,) = project["environments"][0]["config"]["plugins"]["extractors"]
+    tap["config"]["property_columns"] = ["$os", {"property": "Plan", "name": "tier"}]
     with Sandbox(Project(events_per_day=20), limits=None, as_of=lambda: AS_OF) as sandbox:
         settings = tap_environment(sandbox, **DAYS)
-        name = "TAP_MIXPANEL_PARALLEL_PROPERTY_COLUMNS"
+        word = {"TAP_MIXPANEL_PARALLEL_PROPERTY_COLUMNS": "standard"}
         run = MeltanoRun(meltano_project, "columns")
-        for given in ("standard", '["$os", {"property": "Plan", "name": "tier"}]'):
-            done = run(settings | {name: given}, "--full-refresh")
-            assert done.returncode == 0, done.stderr
+        try:
+            manifest.write_text(yaml.safe_dump(project))
+            runs = [run(settings | more, "--full-refresh") for more in (word, {})]
+        finally:
+            manifest.write_text(before)
+    assert [done.returncode for done in runs] == [0, 0], [done.stderr for done in runs]
     with duckdb.connect(str(run.database)) as connection:
         found = connection.execute(
             "select count(*) > 0, count(os) > 0, count(tier) > 0, count(utm_source) > 0, "

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tap_mixpanel_parallel.convert.columns import COLUMNS, NAMES
+from tap_mixpanel_parallel.convert.columns import COLUMNS, NAMES, all_columns
 from tap_mixpanel_parallel.convert.files import Files
 from tap_mixpanel_parallel.convert.jsonl import JsonLinesFile
 from tap_mixpanel_parallel.convert.parquet import ParquetFile
@@ -31,6 +31,7 @@ from tap_mixpanel_parallel.exceptions import (
     TapError,
 )
 from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox, Shaping
+from tap_mixpanel_parallel.settings.property_columns import PropertyColumn
 from tests.support.bodies import BODY, LINES, conversion, line, messages
 from tests.support.commands import PATIENCE, environment, run
 from tests.support.expected import lines_of
@@ -41,6 +42,7 @@ from tests.support.processes import workers_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tap_mixpanel_parallel.settings.property_columns import ColumnType
     from tests.support.harness import Identity
 
 PROJECT: Final = Project(seed=3, events_per_day=40)
@@ -214,13 +216,24 @@ class TestWhole:
         assert {path.suffix for path in (lab.folder / "root").iterdir()} == {".parquet"}
         assert lab.left_behind == []
 
-    @pytest.mark.parametrize(("count", "length"), [(400_000, 500), (300, 900_000)])
-    def test_each_takes_little_memory(self, tmp_path: Path, count: int, length: int) -> None:
+    @pytest.mark.parametrize(
+        ("count", "text", "kinds"),
+        [
+            (400_000, "x" * 500, ()),
+            (300, "x" * 900_000, ()),
+            (1_000, "x" * 60_000 + "\U0001f389", ("string", "json", "string", "json", "integer")),
+        ],
+        ids=["many", "long", "long, with columns"],
+    )
+    def test_each_takes_little_memory(
+        self, tmp_path: Path, count: int, text: str, kinds: tuple[ColumnType, ...]
+    ) -> None:
         """However large the window, and an event: all of it is never held at once."""
-        text = "x" * length
         lines = b"".join(line(n, text) + b"\n" for n in range(count))
-        whole = conversion(tmp_path, lines)
-        begin = partial(ParquetFile, COLUMNS, NAMES)
+        chosen = tuple(PropertyColumn("text", f"c{n}", kind) for n, kind in enumerate(kinds))
+        whole = conversion(tmp_path, lines, columns=chosen)
+        columns = all_columns(chosen)
+        begin = partial(ParquetFile, columns, [column.name for column in columns])
         with Processes(1) as processes:
             done = processes.convert(
                 whole._window,

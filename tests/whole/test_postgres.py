@@ -291,7 +291,10 @@ def values(value: Any) -> str:
 def test_columns_are_exact(
     pipe: Callable[[list[bytes]], Pipe], database: Database, loader: Mapping[str, Any], maps: Any
 ) -> None:
-    lines = [line for line in columns.lines() if rb"\u0000" not in line]
+    """PostgreSQL stores no U+0000; the advised settings make U+FFFD of it."""
+    lines = list(columns.lines())
+    if loader is PLAIN:
+        lines = [line for line in lines if rb"\u0000" not in line]
 
     settings = {"property_columns": columns.COLUMNS, "stream_maps": maps}
     done = pipe(lines).load(loader, properties_format="string", **settings)
@@ -317,7 +320,10 @@ def test_columns_are_exact(
         "of_date_time": "timestamp without time zone",
         "of_json": "text",
     }
-    wanted = columns.rows()
+    wanted = {
+        key: (text and text.replace("\0", "\ufffd"), *others)
+        for key, (text, *others) in columns.rows().items()
+    }
     table = {
         row.pop("insert_id"): (
             *(row["of_string"], row["of_number"] and float(row["of_number"])),

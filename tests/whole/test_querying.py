@@ -16,6 +16,7 @@ from tap_mixpanel_parallel import TapMixpanelParallel
 from tap_mixpanel_parallel.iteration import describe
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.sandbox import Project, Sandbox
+from tap_mixpanel_parallel.settings.property_columns import plain_name
 from tests.support.commands import ROOT, run
 from tests.support.projects import access_to
 from tests.support.recipes import recipe
@@ -36,11 +37,16 @@ QUERIES: Final = {
 QUESTIONS: Final = [name for name, form in QUERIES if form == "columns"]
 LAST: Final = date(2025, 5, 30)
 FIRST: Final = LAST - timedelta(days=59)
-TABLE: Final = """
+TABLES: Final = """
+CREATE SCHEMA mixpanel;
+CREATE SCHEMA lifted;
+CREATE TABLE lifted.events AS
+SELECT * REPLACE (time AT TIME ZONE 'UTC' AS time,
+  processed_at AT TIME ZONE 'UTC' AS processed_at, properties::JSON AS properties)
+FROM batches;
 CREATE TABLE mixpanel.events AS
-SELECT event_id, event, time AT TIME ZONE 'UTC' AS time, distinct_id, insert_id,
-  processed_at AT TIME ZONE 'UTC' AS processed_at, properties::JSON AS properties
-FROM batches
+SELECT event_id, event, time, distinct_id, insert_id, processed_at, properties
+FROM lifted.events;
 """
 
 Row = dict[str, Any]
@@ -48,24 +54,33 @@ Row = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database as the demo makes it, and the view that `--describe` prints."""
+    """A database as the demo makes it, and what `--describe` prints, pasted.
+
+    It is the view, and a table that has columns, in a schema of its own.
+    """
     path = tmp_path_factory.mktemp("querying") / "output" / "warehouse.duckdb"
     path.parent.mkdir()
     with (
         Sandbox(Project(), limits=None, as_of=lambda: datetime(2025, 6, 1, tzinfo=UTC)) as sandbox,
         duckdb.connect(str(path)) as connection,
     ):
-        tap = TapMixpanelParallel(
+        config = (
             access_to(sandbox)
             | {"start_date": str(FIRST), "end_date": str(LAST), "requests_per_second": 1000}
             | {"parallel": True, "deduplicate": True}
         )
-        batches = tap.arrow()
-        connection.execute("CREATE SCHEMA mixpanel")
-        connection.execute(TABLE)
-        assert batches is not None
         week = Window(LAST - timedelta(days=6), LAST)
-        connection.execute(describe(tap.stream, week).to_json()["view"])
+        printed = describe(TapMixpanelParallel(config).stream, week).to_text()
+        (setting,) = re.findall(r"^\[\n.*?^\]$", printed, re.DOTALL | re.MULTILINE)
+        (view,) = re.findall(r"^CREATE .*", printed, re.DOTALL | re.MULTILINE)
+        batches = TapMixpanelParallel(config | {"property_columns": setting}).arrow()
+        connection.execute(TABLES)
+        for column in json.loads(setting):
+            if isinstance(column, dict) and column.get("type") == "json":
+                name = column.get("name", plain_name(column["property"]))
+                connection.execute(f"ALTER TABLE lifted.events ALTER {name} TYPE JSON")
+        assert batches is not None
+        connection.execute(view)
     return path
 
 
@@ -75,8 +90,13 @@ def database(path: Path) -> Iterator[DuckDBPyConnection]:
         yield connection
 
 
-def rows(database: DuckDBPyConnection, name: str, form: str = "json") -> list[Row]:
-    answer = database.execute(QUERIES[name, form])
+def rows(
+    database: DuckDBPyConnection, name: str, form: str = "json", table: str | None = None
+) -> list[Row]:
+    sql = QUERIES[name, form]
+    if table is not None:
+        sql = re.sub(r"mixpanel\.events(_wide)?\b", table, sql)
+    answer = database.execute(sql)
     names = [column[0] for column in answer.description or ()]
     return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
 
@@ -105,7 +125,29 @@ def test_columns_and_json_give_the_same_answer(database: DuckDBPyConnection, nam
 
     assert answer
     assert rows(database, name, "columns") == answer
+    assert rows(database, name, "columns", "lifted.events") == answer
+    assert rows(database, name, "json", "lifted.events") == answer
     assert all(any(row[column] is not None for row in answer) for column in answer[0])
+
+
+def test_the_view_has_what_the_columns_have(database: DuckDBPyConnection) -> None:
+    view, table = (
+        database.sql(f"SELECT * EXCLUDE properties FROM {name} ORDER BY event_id LIMIT 3000")  # noqa: S608
+        for name in ("mixpanel.events_wide", "lifted.events")
+    )
+    assert view.columns == table.columns
+    assert view.types == table.types
+    assert {"os", "price", "is_employee"} < set(view.columns)
+    kinds = [str(kind) for kind in view.types]
+    assert {"JSON", "VARCHAR", "DOUBLE", "BIGINT", "BOOLEAN"} < set(kinds)
+    found = (
+        [
+            [json.loads(value) if kind == "JSON" and value else value for kind, value in row]
+            for row in (zip(kinds, values, strict=True) for values in answer.fetchall())
+        ]
+        for answer in (view, table)
+    )
+    assert next(found) == next(found)
 
 
 def test_daily_users(database: DuckDBPyConnection, events: list[Row]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -10,11 +11,11 @@ from tap_mixpanel_parallel.plan.windows import count_days
 from tap_mixpanel_parallel.report.observers import Converted, LeftOut
 from tap_mixpanel_parallel.report.page.calendar import days_text, ranges
 from tap_mixpanel_parallel.report.page.traces import Outcome, Phase, Tracer, seconds_by_phase
+from tap_mixpanel_parallel.report.results import tell_misfits
 from tap_mixpanel_parallel.wording import printable
 from tap_mixpanel_parallel.write.output import Written
 
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Callable, Iterable, Sequence
     from datetime import date, datetime
 
@@ -260,6 +261,7 @@ def _advice(shares: Counter[Phase]) -> str:
 
 
 def _notices(notes: Sequence[Note]) -> Iterable[str]:
+    misfits: Counter[str] = Counter()
     for note in notes:
         match note.event:
             case LeftOut(body, _, reason):
@@ -277,6 +279,10 @@ def _notices(notes: Sequence[Note]) -> Iterable[str]:
                         f"{days_text(part.window)}: events whose time lies outside these days: "
                         f"{part.strays:,}; they are loaded"
                     )
+            case Written(_, part):
+                misfits.update(part.misfits)
+    if misfits:
+        yield shortened(tell_misfits(misfits))
 
 
 def _events_by_day(notes: Sequence[Note]) -> dict[date, int]:

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final
 
 from tap_mixpanel_parallel.exceptions import TapError
+from tap_mixpanel_parallel.plan.filled import tell
 from tap_mixpanel_parallel.plan.state import ExportState
 from tap_mixpanel_parallel.report.page.calendar import make_calendar
 from tap_mixpanel_parallel.report.page.contents import (
@@ -183,7 +184,11 @@ def write_status_report(path: Path, status: Status, now: datetime) -> None:
     summary = status.summary[:1].upper() + status.summary[1:]
     page = Page(
         title="Mixpanel, the days of a state",
-        verdict=Verdict("warn" if failed or status.missing else "good", f"{summary}."),
+        verdict=Verdict(
+            "warn" if failed or status.missing else "good",
+            f"{summary}.",
+            shortened(tell(status.empty) or ""),
+        ),
         written=now,
         calendar=make_calendar(status.state),
         failures=failures,

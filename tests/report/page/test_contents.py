@@ -122,6 +122,18 @@ def test_what_a_person_should_know() -> None:
     assert run.requests == sum(trace.attempts for trace in run.traces)
 
 
+def test_values_that_do_not_fit_their_column_are_counted_once_for_the_run() -> None:
+    told, planned = Told(), [*windows(2, 1)]
+    for n, window in enumerate(planned):
+        told.loaded(window, n, misfits={"plan": 1000, "os": n} if n else {"plan": 2})
+    told.failed(planned[0], 9, 1, "HTTP 500")
+    run = make_run_part(planned, told.notes, started=NOW, seconds=60.0, warnings=[], reason=str)
+    assert run.notices == (
+        "property_columns: values that do not fit their column, and are null in it, but still in "
+        "properties: os 1, plan 1,002",
+    )
+
+
 def test_the_phase_that_took_most_is_explained() -> None:
     assert (
         run_part(failed=2).advice == "Most of the time went to attempts that failed. Their "
