@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import wait
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from tap_mixpanel_parallel.convert.conversion import Conversion, ConversionOptions
 from tap_mixpanel_parallel.convert.processes import Prepared
@@ -205,9 +206,16 @@ class Run:
             part.discard()
             raise
         if self._with.store is not None:
-            part = self._with.store(part)
+            part = self._store(part, self._with.store)
         self._with.notify(Converted(part, quarantine, self._with.clock.monotonic() - started))
         return part
+
+    def _store(self, part: Part, store: Callable[[Part], Part]) -> Part:
+        """Have the files of a part stored, however long that takes, while the one before leaves."""
+        storing = DaemonThreads().submit(store, part)
+        while not wait([storing], _LOOK_UP_SECONDS).done:
+            self._output.write_pending()
+        return cast("Part", storing.result())
 
     def _work_through(self, window: Window, body: Download) -> Part:
         if isinstance(body, Prepared):

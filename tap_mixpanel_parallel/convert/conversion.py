@@ -66,6 +66,7 @@ class Part:
         malformed: The lines that are not events; None if there are none.
         strays: How many events of the body lie outside the window's days.
         files: The files of data, which its message announces; none if records are messages.
+        staged: The names of its files in the root, if another machine has put them there.
         stored: Its place among the windows whose files are stored; None if it has none.
         by_day: How many events each day of the window has, if it has any.
     """
@@ -76,6 +77,7 @@ class Part:
     malformed: Malformed | None = None
     strays: int = 0
     files: tuple[Path, ...] = ()
+    staged: tuple[str, ...] = ()
     stored: str | None = None
     by_day: Mapping[date, int] = field(default_factory=dict)
 
