@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import tempfile
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from tap_mixpanel_parallel import mapped
 from tap_mixpanel_parallel.convert.columns import NAMES
+from tap_mixpanel_parallel.convert.conversion import ConversionOptions
 from tap_mixpanel_parallel.convert.files import Files, Messages, RecordFile
 from tap_mixpanel_parallel.convert.jsonl import JsonLinesFile
 from tap_mixpanel_parallel.convert.processes import Processes
@@ -18,12 +21,13 @@ from tap_mixpanel_parallel.write.storage import Storage
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
-    from pathlib import Path
 
     from tap_mixpanel_parallel.convert.conversion import Part
     from tap_mixpanel_parallel.convert.files import Format
+    from tap_mixpanel_parallel.machines.cluster import Cluster
     from tap_mixpanel_parallel.messages import MessageWriter
     from tap_mixpanel_parallel.settings.batch import BatchConfig
+    from tap_mixpanel_parallel.settings.machines import Machines
     from tap_mixpanel_parallel.settings.settings import Settings
     from tap_mixpanel_parallel.streams import EventsStream
 
@@ -36,11 +40,13 @@ class Way:
         form: What the records of a window become, by when it was received.
         store: Has the files of a part stored; None if records leave as messages.
         processes: Convert bodies; None leaves it to the run's own process.
+        cluster: Makes attempts on other machines; None leaves them to this one.
     """
 
     form: Callable[[datetime], Format]
     store: Callable[[Part], Part] | None = None
     processes: Processes | None = None
+    cluster: Cluster | None = None
 
 
 def as_messages(stream: EventsStream, writer: MessageWriter, settings: Settings) -> Way:
@@ -101,11 +107,31 @@ def as_files(
             storage.made_by,
             config.batch_size,
         )
+        if settings.machines is not None:
+            with _on(settings.machines, settings, form, storage) as cluster:
+                yield Way(lambda _: form, storage.store, cluster=cluster)
+            return
         if settings.converters == 1:
             yield Way(lambda _: form, storage.store)
             return
         with Processes(settings.converters) as processes:
             yield Way(lambda _: form, storage.store, processes)
+
+
+@contextmanager
+def _on(machines: Machines, settings: Settings, form: Files, storage: Storage) -> Iterator[Cluster]:
+    """Other machines, which make attempts."""
+    from tap_mixpanel_parallel.machines.cluster import Cluster  # noqa: PLC0415 - an extra
+    from tap_mixpanel_parallel.machines.task import Work  # noqa: PLC0415
+
+    # Where the default is meant, each machine has its own.
+    spool = None if settings.spool_dir == Path(tempfile.gettempdir()) else settings.spool_dir
+    work = Work(ConversionOptions.of(settings), form, storage.staging, spool)
+    with ExitStack() as stack:
+        stack.callback(storage.remove_staged)
+        with storage.probing() as probe:
+            cluster = stack.enter_context(Cluster(machines, work, probe))
+        yield cluster
 
 
 def _beginner(

@@ -34,6 +34,7 @@ from tap_mixpanel_parallel.write.quarantine import Quarantine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from concurrent.futures import Future
     from datetime import date, datetime
     from pathlib import Path
 
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from tap_mixpanel_parallel.fetch.job import Download, Query
     from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
     from tap_mixpanel_parallel.fetch.scheduler import Body
+    from tap_mixpanel_parallel.machines.cluster import Cluster
     from tap_mixpanel_parallel.report.observers import Observer
     from tap_mixpanel_parallel.settings.settings import Settings
     from tap_mixpanel_parallel.write.output import Sink
@@ -68,6 +70,7 @@ class Surroundings:
         redact: What an error says, in a line without secrets.
         store: Has the files of a part stored; None if records leave as messages.
         processes: Convert bodies as they arrive; None leaves it to the run's own process.
+        cluster: Makes attempts on other machines; None leaves them to this one.
     """
 
     sink: Sink
@@ -78,6 +81,7 @@ class Surroundings:
     redact: Callable[[BaseException], str]
     store: Callable[[Part], Part] | None = None
     processes: Processes | None = None
+    cluster: Cluster | None = None
 
 
 class Run:
@@ -109,11 +113,7 @@ class Run:
         self._today = settings.today
         self._output = Output(surroundings.sink, surroundings.notify)
         self._quarantine = Quarantine(settings)
-        self._options = ConversionOptions(
-            settings.project_timezone,
-            deduplicate=settings.deduplicate,
-            tolerate_malformed=settings.on_malformed_line == "quarantine",
-        )
+        self._options = ConversionOptions.of(settings)
 
     def run(self, windows: Sequence[Window], query: Query) -> None:
         """Fetch the windows; convert, write and checkpoint each as it arrives.
@@ -167,14 +167,20 @@ class Run:
         def make_job(window: Window, attempt: int) -> Job:
             return Job(window, query, self._with.folder / f"{window}.{attempt}.body")
 
+        submit: Callable[[Job], Future[Download]] = partial(DaemonThreads().submit, self._attempt)
+        slots: Callable[[], int] | None = None
+        if (cluster := self._with.cluster) is not None:
+            cluster.watch(self._with.notify)
+            submit, slots = cluster.submit, cluster.slots
         return Scheduler(
             windows,
             make_job,
-            partial(DaemonThreads().submit, self._attempt),
+            submit,
             Pace(
                 self._settings.concurrency,
                 self._with.limit,
                 RetryPolicy(self._settings.max_attempts),
+                slots,
             ),
             notify=self._with.notify,
             clock=self._with.clock,

@@ -267,6 +267,7 @@ class EventsStream(Stream):
             redact,
             way.store,
             way.processes,
+            way.cluster,
         )
         return progress, log, Run(settings, state, way.form, surroundings)
 

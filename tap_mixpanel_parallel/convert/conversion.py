@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tap_mixpanel_parallel.convert.records import EventRecord
     from tap_mixpanel_parallel.fetch.job import Download
     from tap_mixpanel_parallel.plan.windows import Window
+    from tap_mixpanel_parallel.settings.settings import Settings
 
 _BLANKS: Final = b" \t\r"
 
@@ -53,6 +54,15 @@ class ConversionOptions:
     zone: ZoneInfo
     deduplicate: bool = False
     tolerate_malformed: bool = False
+
+    @classmethod
+    def of(cls, settings: Settings) -> ConversionOptions:
+        """What the settings say."""
+        return cls(
+            settings.project_timezone,
+            deduplicate=settings.deduplicate,
+            tolerate_malformed=settings.on_malformed_line == "quarantine",
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,8 @@ def _window(request: Request, now: float) -> Text:
     seconds, received = max(now - request.started, 0.001), request.received
     size, speed = format_bytes(received), format_bytes(received / seconds)
     line = _line(f"{request.window}  {size:>8}  {speed:>8}/s  {format_seconds(seconds):>6}")
+    if request.remote is not None:
+        line.append(f"  {request.remote.worker}", style="dim")
     if request.attempt > 1:
         line.append(f"  try {request.attempt}", style="yellow")
     return line

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tap_mixpanel_parallel.fetch.progress import Ended, Requested, Retrying, Waiting
+from tap_mixpanel_parallel.fetch.progress import Ended, Progressed, Requested, Retrying, Waiting
 from tap_mixpanel_parallel.write.output import Written
 
 if TYPE_CHECKING:
@@ -60,7 +60,18 @@ class Looked:
     """The run has looked up while it waits for windows: twice a second at most."""
 
 
-RunEvent = Requested | Ended | Retrying | Waiting | Converted | Written | Failed | LeftOut | Looked
+RunEvent = (
+    Requested
+    | Progressed
+    | Ended
+    | Retrying
+    | Waiting
+    | Converted
+    | Written
+    | Failed
+    | LeftOut
+    | Looked
+)
 Observer = Callable[[RunEvent], None]
 
 

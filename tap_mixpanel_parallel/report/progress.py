@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from tap_mixpanel_parallel.fetch.progress import Ended, Requested
+from tap_mixpanel_parallel.fetch.progress import Ended, Progressed, Requested
 from tap_mixpanel_parallel.report.observers import Failed, LeftOut
 from tap_mixpanel_parallel.report.results import BatchProgress, BatchResult, ParallelFetchResult
 from tap_mixpanel_parallel.write.output import Written
@@ -31,16 +31,20 @@ class Request:
         attempt: How often they were requested, this time included.
         started: When it started, in the clock's seconds.
         path: The file that its body grows in.
+        remote: How far it is on another machine; None if this one makes it.
     """
 
     window: Window
     attempt: int
     started: float
     path: Path
+    remote: Progressed | None = field(default=None, compare=False)
 
     @property
     def received(self) -> int:
         """Bytes so far."""
+        if self.remote is not None:
+            return self.remote.received
         with suppress(OSError):  # it comes with the first byte, and goes with the last
             return self.path.stat().st_size
         return 0
@@ -84,6 +88,9 @@ class Progress:
             case Requested(window, attempt, path):
                 self._requested.add(window)
                 self._active[window] = Request(window, attempt, self._clock.monotonic(), path)
+            case Progressed(window):
+                if (request := self._active.get(window)) is not None:
+                    self._active[window] = replace(request, remote=event)
             case Ended(window):
                 self._active.pop(window, None)
             case Written(body, part):

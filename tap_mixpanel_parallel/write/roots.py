@@ -55,6 +55,9 @@ class LocalRoot:
         """Use this folder."""
         self._path = path
 
+    def open(self) -> None:
+        """There is nothing to open."""
+
     def make(self) -> None:
         """Make the folder if it is not there."""
         with spooling(self._path, ROOT_SETTING):
@@ -123,8 +126,8 @@ class RemoteRoot:
         self._shown = config.shown_root
         self._params = dict(config.params)
 
-    def make(self) -> None:
-        """Open the storage, and see that files can be written there.
+    def open(self) -> None:
+        """Open the storage.
 
         Raises:
             TapError: If it can't be opened.
@@ -135,10 +138,20 @@ class RemoteRoot:
             logging.getLogger(name).setLevel(logging.WARNING)
         try:
             self._files, self._path = fsspec.core.url_to_fs(self._root, **self._params)
-            if not _BUCKETS & {*_texts(self._files.protocol)}:
-                self._files.makedirs(self._path, exist_ok=True)
         except Exception as error:  # noqa: BLE001 - each storage has errors of its own
             raise self._fails("can't be opened", error) from None
+
+    def make(self) -> None:
+        """Make the folder if it is not there, and if there are folders.
+
+        Raises:
+            TapError: If it can't be made.
+        """
+        try:
+            if not _BUCKETS & {*_texts(self._files.protocol)}:
+                self._files.makedirs(self._path, exist_ok=True)
+        except Exception as error:  # noqa: BLE001
+            raise self._fails("can't be made", error) from None
 
     def names(self) -> list[str]:
         """The names of what is there."""

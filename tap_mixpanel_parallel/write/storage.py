@@ -18,15 +18,17 @@ from __future__ import annotations
 
 import re
 import secrets
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Self
 
+from tap_mixpanel_parallel.exceptions import TapError
 from tap_mixpanel_parallel.fetch.spool import spooling
 from tap_mixpanel_parallel.write.roots import open_root
+from tap_mixpanel_parallel.write.staging import Staging
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -38,7 +40,11 @@ _STORED: Final = r"(?P<stored>\d{8}T\d{12}Z-\d{6})-[0-9_-]+\.\d{4}\.[a-z.]+"
 
 
 class Storage:
-    """Stores the files of windows. Context manager: entering removes what was left behind."""
+    """Stores the files of windows. Context manager.
+
+    Attributes:
+        staging: Where other machines put files, to be stored.
+    """
 
     def __init__(
         self,
@@ -57,8 +63,7 @@ class Storage:
         """
         self._config = config
         self._start = f"{config.prefix}events-{owner}-"
-        self._staged = f"{self._start}staged-"
-        self._probe = f"{self._staged}{secrets.token_hex(8)}"
+        self.staging = Staging(config, f"{self._start}staged-")
         self._last = stored or ""
         self._announce = announce
         self._stack = ExitStack()
@@ -74,21 +79,42 @@ class Storage:
         Raises:
             TapError: If the root can't be used.
         """
+        self._root.open()
         self._root.make()
-        self._root.write(self._probe, b"")  # before the first request: can files be stored?
         self._root.abort_uploads(self._start)
+        with self.probing():  # before the first request: can files be stored?
+            pass
         self._sweep()
         started = f"{now:%Y%m%dT%H%M%S%f}Z"
         if started > self._last:  # or else a clock went back, and the numbers go on
             self._last = f"{started}-{0:06}"
         return self._root.folder(self._stack, spool)
 
+    @contextmanager
+    def probing(self) -> Iterator[str]:
+        """Have a small file in the root while the block runs; its name.
+
+        Raises:
+            TapError: If there can't be one.
+        """
+        name = f"{self.staging.start}{secrets.token_hex(8)}"
+        self._root.write(name, b"")
+        yield name
+        self._root.remove(name)
+
+    def remove_staged(self) -> None:
+        """Remove what is staged and has no name; what can't be removed is left to the next run."""
+        with suppress(TapError):
+            for found in self._root.names():
+                if found.startswith(self.staging.start):
+                    self._root.remove(found)
+
     def _sweep(self) -> None:
         """Remove what is staged, and what does not count as loaded."""
         name = re.compile(re.escape(self._start) + _STORED)
         for found in self._root.names():
             match = name.fullmatch(found)
-            if found.startswith(self._staged) or (match and match["stored"] > self._last):
+            if found.startswith(self.staging.start) or (match and match["stored"] > self._last):
                 self._root.remove(found)
 
     @property
