@@ -7,12 +7,18 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: demo test lint unit lowest bench campaign clean
 
+# target-duckdb needs DuckDB 1.2, which there is for Python 3.11 to 3.13 only.
+LATER = $(shell $(BIN)/python -c 'import sys; print("later" if sys.version_info >= (3, 14) else "")')
+LOADER = target-duckdb$(if $(LATER),-batch)
+ENVIRONMENT = $(if $(LATER),files,sandbox)
+
 # Loads 90 days of the sandbox project into DuckDB, and compares. It reads no .env: that
 # names a real project.
 demo: .venv/demo
 	mkdir -p output
-	meltano --env-file=/dev/null run tap-mixpanel-parallel target-duckdb
-	python demo/report.py
+	MELTANO_ENVIRONMENT=$(ENVIRONMENT) meltano --env-file=/dev/null run tap-mixpanel-parallel $(LOADER)
+	python demo/report.py $(LOADER) output/$(ENVIRONMENT).duckdb
+	python demo/questions.py output/$(ENVIRONMENT).duckdb
 
 # Everything that CI runs.
 test: lint unit
@@ -52,14 +58,15 @@ clean:
 	rm -rf .venv .venv-lowest .venv-loaders .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .venv/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0]) if not (3, 11) <= sys.version_info[:2] <= (3, 13) else None'
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 to 3.15 is needed, this is " + sys.version.split()[0]) if not (3, 11) <= sys.version_info[:2] <= (3, 15) else None'
 	$(PYTHON) -m venv .venv
 
 .venv/demo: pyproject.toml | .venv/bin/python
-	python -m pip install --quiet --editable '.[duckdb,meltano]'
+	python -m pip install --quiet --editable '.[$(if $(LATER),files,duckdb),meltano]'
 	touch $@
 
 .venv/test: pyproject.toml | .venv/bin/python
+	$(if $(LATER),$(error The tests need target-duckdb, and so Python 3.11 to 3.13; "make demo" does not))
 	python -m pip install --quiet --editable '.[duckdb,files,lint,meltano,test]'
 	python -m pip install --quiet --upgrade --no-deps --target .venv/newest-duckdb 'duckdb<3'
 	touch $@ .venv/demo
@@ -67,5 +74,5 @@ clean:
 .venv-lowest/test: pyproject.toml
 	$(PYTHON) -m venv --clear .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet 'uv>=0.8,<1'
-	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest --resolution lowest-direct --editable '.[duckdb,meltano,test]'
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest --resolution lowest-direct --editable '.[duckdb,files,meltano,test]'
 	touch $@

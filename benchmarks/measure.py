@@ -141,4 +141,8 @@ def _environment() -> dict[str, str]:
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("TAP_", "TARGET_"))
-    } | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+    } | {
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+        "XDG_CACHE_HOME": os.devnull,  # no run waits for the requests of those before it
+    }

@@ -1,10 +1,12 @@
-"""What the demo has loaded, beside what the sandbox serves. Exits 1 if they differ."""
+"""What the demo has loaded, beside what the sandbox serves. Exits 1 if they differ.
+
+`python demo/report.py LOADER FILE`
+"""
 
 from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
 import duckdb
 import requests
@@ -14,7 +16,6 @@ from tap_mixpanel_parallel.clock import Clock
 from tap_mixpanel_parallel.sandbox import Sandbox
 from tap_mixpanel_parallel.settings.settings import Settings
 
-DATABASE = Path("output/sandbox.duckdb")
 BAR = 40
 
 Identity = tuple[object, ...]
@@ -22,9 +23,10 @@ Identity = tuple[object, ...]
 
 def main() -> int:
     """Print the report."""
+    loader, database_file = sys.argv[1:]
     demo = Settings.from_config({"region": "sandbox", "start_date": "P90D"}, today=Clock().today)
     first, last = str(demo.wanted.first), str(demo.wanted.last)
-    with duckdb.connect(str(DATABASE), read_only=True) as database:
+    with duckdb.connect(database_file, read_only=True) as database:
         events, days = database.execute(
             "select count(*), count(distinct time::date) from mixpanel.events"
             " where time::date between ? and ?",
@@ -35,7 +37,10 @@ def main() -> int:
         ).fetchall()
     lines, served = what_the_sandbox_serves(first, last)
 
-    print(f"\n{DATABASE}: {events:,} events on {days} days, {first} to {last}\n")
+    print(
+        f"\n{loader} has loaded into {database_file}:"
+        f" {events:,} events on {days} days, {first} to {last}\n"
+    )
     for name, count in names:
         bar = "█" * max(1, round(BAR * count / names[0][1]))
         label = set_cell_size(name or "(no name)", 24)

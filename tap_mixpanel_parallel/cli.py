@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import signal
 import sys
 from contextlib import contextmanager
@@ -20,14 +21,18 @@ from tap_mixpanel_parallel.exceptions import (
     TapError,
     TerminatedError,
 )
-from tap_mixpanel_parallel.settings.forms import parse_json
+from tap_mixpanel_parallel.report.terminal import shorten_lines
+from tap_mixpanel_parallel.settings.values import parse_json
 from tap_mixpanel_parallel.wording import printable, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, MutableMapping
+    from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 
 _PLAIN_MARKS: Final = str.maketrans("█▒✗·", "#+x.")
 """For a standard output whose encoding lacks them."""
+
+LAST_WEEK: Final = "last week"
+"""The days of `--describe` if none are given."""
 
 _LOG_CONFIG: Final = "SINGER_SDK_LOG_CONFIG"
 
@@ -69,10 +74,25 @@ def add_options(command: click.Command) -> click.Command:
                 "2025-01-05..2025-01-11; replaces the setting `replay`.",
             ),
             click.Option(
+                ["--report"],
+                metavar="FILE",
+                help="Write an HTML report of the run, or with --status of the state; replaces "
+                "the setting `report`.",
+            ),
+            click.Option(
                 ["--plan"],
                 is_flag=True,
                 help="Print what a run would fetch and why, and request nothing. "
                 "With --format json for scripts.",
+            ),
+            click.Option(
+                ["--describe"],
+                is_flag=False,
+                flag_value=LAST_WEEK,
+                metavar="[FIRST..LAST]",
+                help="Make one request, and print which events and properties these days "
+                "have, and how to make columns of them. Default: the last week, up to "
+                "yesterday. With --format json for scripts.",
             ),
             click.Option(
                 ["--status"],
@@ -115,6 +135,8 @@ def read_json(path: str, what: str) -> dict[str, Any]:
 def log_set_up(variables: tuple[str, ...], environ: MutableMapping[str, str]) -> Iterator[None]:
     """Check the log's settings, let the block set it up, and escape what comes from outside.
 
+    On a terminal its lines are short, unless the log has a configuration of its own.
+
     Args:
         variables: Those that may name a level; one that is empty counts as not set.
         environ: The environment.
@@ -137,6 +159,8 @@ def log_set_up(variables: tuple[str, ...], environ: MutableMapping[str, str]) ->
         yield
     except Exception as error:  # noqa: BLE001 - the file may name classes, which raise anything
         raise TapError(f"{_LOG_CONFIG}: {path} can't be used: {error}") from None
+    if path is None:
+        shorten_lines()
     for handler in logging.getLogger().handlers:
         handler.addFilter(_escape)
 
@@ -171,27 +195,54 @@ def print_report(report: Report, *, as_json: bool) -> None:
 
 
 @contextmanager
+def warnings_only(logger: logging.Logger) -> Iterator[None]:
+    """Leave out what a library tells of itself."""
+    level = logger.level
+    logger.setLevel(max(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
 def one_clear_message(logger: logging.Logger) -> Iterator[None]:
     """End the process with a message and an exit code, not with a traceback."""
     try:
         yield
     except TerminatedError as error:
         name = signal.Signals(error.signum).name
-        logger.warning("stopped by %s; the next run continues after what is emitted", name)
+        text = f"stopped by {name}; the next run continues after what is emitted"
+        logger.warning("%s", _with_page(text, error.read_on))
         sys.exit(exit_code(error.signum))
     except ReaderGoneError as error:
-        logger.info("stopped: %s", error)
+        logger.info("%s", _with_page(f"stopped: {error}", error.read_on))
         sys.exit(1)
     except SettingsError as error:
         _fail(logger, error.problems)
     except TapError as error:
-        _fail(logger, [str(error)])
+        _fail(logger, [str(error)], error.read_on)
     except ConfigValidationError as error:
-        _fail(logger, error.errors)
+        _fail(logger, error.errors or [str(error)])
     except (MapExpressionError, StreamMapConfigError) as error:
         _fail(logger, [f"stream_maps: {error}"])
     except RecursionError:
         _fail(logger, ["config, state or catalog: is nested too deeply; give a flatter one"])
+
+
+def command_again(arguments: Sequence[str], environ: Mapping[str, str]) -> str:
+    """What a person types to run the same once more.
+
+    Args:
+        arguments: How this process was started.
+        environ: Its environment; Meltano says there that it is Meltano.
+    """
+    if extractor := environ.get("MELTANO_EXTRACTOR_NAME"):
+        environment = environ.get("MELTANO_ENVIRONMENT")
+        option = ["--environment", environment] if environment else []
+        return f"{shlex.join(['meltano', *option, 'run', extractor])} <your loader>"
+    program = Path(arguments[0]).name
+    return printable(f"{shlex.join([program, *arguments[1:]])} | <your loader>")
 
 
 def exit_code(signum: int) -> int:
@@ -199,7 +250,14 @@ def exit_code(signum: int) -> int:
     return 128 + signum
 
 
-def _fail(logger: logging.Logger, problems: Iterable[str]) -> NoReturn:
-    for problem in problems:
+def _fail(
+    logger: logging.Logger, problems: Sequence[str], read_on: str = SettingsError.read_on
+) -> NoReturn:
+    for problem in (*problems[:-1], _with_page(problems[-1], read_on)):
         logger.error("%s", printable(problem))
     sys.exit(1)
+
+
+def _with_page(text: str, read_on: str) -> str:
+    """A message, and where to read on."""
+    return f"{text} (see {read_on})"

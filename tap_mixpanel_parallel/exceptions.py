@@ -6,7 +6,7 @@ a person reads, in one line: it says what happened and what to do, and never hol
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from tap_mixpanel_parallel.wording import printable
 
@@ -20,14 +20,20 @@ _QUOTED: Final = 200
 
 
 class TapError(Exception):
-    """Base of all errors of this tap."""
+    """Base of all errors of this tap.
+
+    Attributes:
+        read_on: The part of the documents that says more.
+    """
+
+    read_on = "docs/failures.md#settings-and-files"
 
     def __init__(self, message: str) -> None:
-        """Keep what a person reads; what is quoted in it from outside is escaped."""
+        """Keep the message; what it quotes from outside is escaped."""
         super().__init__(printable(message))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle what a person reads, and not what it was made of."""
+        """Pickle the message, and not the arguments that it was made of."""
         return _restored, (type(self), self.args, self.__dict__)
 
 
@@ -44,8 +50,9 @@ class SettingsError(TapError):
         problems: What is wrong with each, in words that name the setting.
     """
 
+    read_on = "docs/failures.md#settings-and-files"
+
     def __init__(self, problems: Sequence[str]) -> None:
-        """Keep every problem."""
         super().__init__("; ".join(problems))
         self.problems = tuple(problems)
 
@@ -53,9 +60,19 @@ class SettingsError(TapError):
 class StateError(TapError):
     """The state has another shape, is not valid, or belongs to other settings."""
 
+    read_on = "docs/failures.md#state-of-another-kind"
+
 
 class RefusedError(TapError):
     """Mixpanel refuses the request, and would refuse every other one too."""
+
+    read_on = "docs/failures.md#refused"
+
+
+class ClockError(RefusedError):
+    """Mixpanel's clock and this machine's are on different days."""
+
+    read_on = "docs/failures.md#clock"
 
 
 class AttemptError(TapError):
@@ -64,6 +81,14 @@ class AttemptError(TapError):
 
 class TransportError(AttemptError):
     """No answer, a server error, or a connection that broke on the way."""
+
+    read_on = "docs/failures.md#connection"
+
+
+class OverdueError(TransportError):
+    """The answer had not come whole when its time was up."""
+
+    read_on = "docs/failures.md#size-and-time"
 
 
 class SpoolError(AttemptError):
@@ -75,8 +100,9 @@ class SpoolError(AttemptError):
         is_full: Whether the disk is full.
     """
 
+    read_on = "docs/failures.md#disk-space"
+
     def __init__(self, message: str, *, is_full: bool = False) -> None:
-        """Say what can't be kept, and why."""
         super().__init__(message)
         self.is_full = is_full
 
@@ -86,12 +112,27 @@ class RateLimitError(AttemptError):
 
     Attributes:
         retry_after: Seconds to wait as Mixpanel says, or None if it does not say.
+        span: The limit that is reached: that of an `hour`, or of a `moment` (requests in a
+            second, or at once); None if Mixpanel does not say.
     """
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
-        """Keep the wait that Mixpanel asks for, in seconds."""
+    read_on = "docs/failures.md#rate-limit"
+
+    def __init__(
+        self,
+        message: str,
+        retry_after: float | None = None,
+        span: Literal["hour", "moment"] | None = None,
+    ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.span = span
+
+
+class HourlyLimitError(TapError):
+    """The hourly limit is reached, and the run does not wait, or has waited in vain."""
+
+    read_on = "docs/failures.md#rate-limit"
 
 
 class LastAttemptError(AttemptError):
@@ -101,13 +142,25 @@ class LastAttemptError(AttemptError):
 class OversizeError(LastAttemptError):
     """The answer is larger than any window, or than the disk."""
 
+    read_on = "docs/failures.md#size-and-time"
+
 
 class LaterThanTodayError(LastAttemptError):
     """Mixpanel says that the window ends after today: clocks or time zones differ."""
 
+    read_on = "docs/failures.md#clock"
+
 
 class IncompleteExportError(AttemptError):
     """The answer ended before the export did: cut, damaged, or aborted by Mixpanel."""
+
+    read_on = "docs/failures.md#incomplete-export"
+
+
+class AnotherBodyError(IncompleteExportError):
+    """The answer is what was meant for another request."""
+
+    read_on = "docs/failures.md#another-windows-body"
 
 
 class MalformedLineError(IncompleteExportError):
@@ -116,6 +169,8 @@ class MalformedLineError(IncompleteExportError):
     Attributes:
         line_number: The line's number in the window's export, from 1.
     """
+
+    read_on = "docs/failures.md#malformed-lines"
 
     def __init__(self, line_number: int, line: bytes, reason: str) -> None:
         """Say which line it is, and quote its beginning."""
@@ -139,8 +194,9 @@ def quote_line(line: bytes) -> str:
 class UnknownError(TapError):
     """Something went wrong that this tap does not know."""
 
+    read_on = "docs/failures.md#unknown-errors"
+
     def __init__(self, where: str, error: BaseException) -> None:
-        """Say where, and what Python says."""
         said = " ".join(str(error).split())
         super().__init__(
             f"{where}: an error that this tap does not know ends the run; please report it: "
@@ -151,8 +207,9 @@ class UnknownError(TapError):
 class ThreadError(TapError):
     """The machine lets no further thread start."""
 
+    read_on = "docs/failures.md#machine-limits"
+
     def __init__(self, error: RuntimeError) -> None:
-        """Say what Python says, and what to do."""
         super().__init__(
             f"{error}; lower workers, or raise the limit of processes "
             "(ulimit -u; in a container, its limit of pids)"
@@ -166,8 +223,9 @@ class ExportFailedError(TapError):
         result: What was loaded and what failed.
     """
 
+    read_on = "docs/failures.md#failed-windows"
+
     def __init__(self, message: str, result: ParallelFetchResult) -> None:
-        """Keep the run's outcome."""
         super().__init__(message)
         self.result = result
 
@@ -175,9 +233,13 @@ class ExportFailedError(TapError):
 class OutputError(TapError):
     """Messages can't be passed on: from the disk, or to where standard output goes."""
 
+    read_on = "docs/failures.md#output"
+
 
 class ReaderGoneError(TapError):
     """Whoever read the messages has closed the pipe."""
+
+    read_on = "docs/failures.md#output"
 
 
 class TerminatedError(TapError):
@@ -187,7 +249,8 @@ class TerminatedError(TapError):
         signum: The signal's number.
     """
 
+    read_on = "docs/failures.md#stopped"
+
     def __init__(self, signum: int) -> None:
-        """Keep the signal's number."""
         super().__init__(f"stopped by signal {signum}")
         self.signum = signum

@@ -7,15 +7,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from tap_mixpanel_parallel import mapped
-from tap_mixpanel_parallel.convert.columns import NAMES
 from tap_mixpanel_parallel.convert.conversion import ConversionOptions
 from tap_mixpanel_parallel.convert.files import Files, Messages, RecordFile
 from tap_mixpanel_parallel.convert.jsonl import JsonLinesFile
 from tap_mixpanel_parallel.convert.processes import Processes
 from tap_mixpanel_parallel.convert.record_lines import message_encoder, row_encoder
+from tap_mixpanel_parallel.write.output import Handover, Output
 from tap_mixpanel_parallel.write.storage import Storage
 
 if TYPE_CHECKING:
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from tap_mixpanel_parallel.settings.machines import Machines
     from tap_mixpanel_parallel.settings.settings import Settings
     from tap_mixpanel_parallel.streams import EventsStream
+    from tap_mixpanel_parallel.write.output import Written
+
+_FILE_ROWS: Final = 1_000_000
+"""Records of a file that a program takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +42,14 @@ class Way:
 
     Attributes:
         form: What the records of a window become, by when it was received.
+        output: Where parts and states go; told whom to notify of each.
         store: Has the files of a part stored; None if records leave as messages.
         processes: Convert bodies; None leaves it to the run's own process.
         cluster: Makes attempts on other machines; None leaves them to this one.
     """
 
     form: Callable[[datetime], Format]
+    output: Callable[[Callable[[Written], None]], Output]
     store: Callable[[Part], Part] | None = None
     processes: Processes | None = None
     cluster: Cluster | None = None
@@ -56,18 +62,19 @@ def as_messages(stream: EventsStream, writer: MessageWriter, settings: Settings)
     """
     encode_rows = row_encoder(properties_as_text=settings.properties_format == "string")
     is_fast = mapped.is_unchanged(stream)
-    stream.logger.info(
-        "the fast record path serves"
-        if is_fast
-        else "the SDK's record path serves: a stream map, flattening or a selection changes records"
-    )
+    if is_fast:
+        stream.logger.debug("the fast record path serves")
+    elif stream.ABORT_AT_RECORD_COUNT is None:
+        stream.logger.info(
+            "the SDK's record path serves: a stream map, flattening or a selection changes records"
+        )
 
     def form(received_at: datetime) -> Format:
         if is_fast:
             return Messages(message_encoder(encode_rows, stream.name, received_at.isoformat()))
         return Messages(mapped.mapped_encoder(stream, writer, encode_rows, received_at))
 
-    return Way(form)
+    return Way(form, partial(Output, stream.sink))
 
 
 @contextmanager
@@ -82,19 +89,10 @@ def as_files(
 ) -> Iterator[Way]:
     """Events leave as files, with BATCH messages.
 
-    Args:
-        stream: The stream.
-        writer: Makes lines of messages.
-        settings: The checked settings.
-        config: What the files are, and where they go.
-        stored: The last window that is loaded from files.
-        folder: The run's folder for windows.
-        now: When the run begins.
-
     Raises:
         TapError: If files can't be stored.
     """
-    selected = tuple(name for name in NAMES if stream.mask["properties", name])
+    output, selected = partial(Output, stream.sink), stream.selected_names
     as_text = settings.properties_format == "string"
     with Storage(
         config, settings.fingerprint, stored, writer.announcer(stream.name, config)
@@ -102,20 +100,20 @@ def as_files(
         made_in = storage.begin(now, folder)
         stream.logger.info("events leave as files: %s in %s", config.format, config.shown_root)
         form = Files(
-            _beginner(config, selected, as_text=as_text),
+            beginner(config.format, selected, as_text=as_text),
             made_in,
             storage.made_by,
             config.batch_size,
         )
         if settings.machines is not None:
             with _on(settings.machines, settings, form, storage) as cluster:
-                yield Way(lambda _: form, storage.store, cluster=cluster)
+                yield Way(lambda _: form, output, storage.store, cluster=cluster)
             return
         if settings.converters == 1:
-            yield Way(lambda _: form, storage.store)
+            yield Way(lambda _: form, output, storage.store)
             return
         with Processes(settings.converters) as processes:
-            yield Way(lambda _: form, storage.store, processes)
+            yield Way(lambda _: form, output, storage.store, processes)
 
 
 @contextmanager
@@ -134,11 +132,38 @@ def _on(machines: Machines, settings: Settings, form: Files, storage: Storage) -
         yield cluster
 
 
-def _beginner(
-    config: BatchConfig, selected: tuple[str, ...], *, as_text: bool
+def as_rows(stream: EventsStream) -> Way:
+    """Events are handed over as lines of JSON, in the file of each part."""
+    encode_rows = row_encoder(
+        properties_as_text=stream.settings.properties_format == "string",
+        selected=stream.selected_names,
+    )
+    return Way(lambda _: Messages(encode_rows), partial(Handover, stream.sink.keep))
+
+
+def as_tables(stream: EventsStream, folder: Path) -> Way:
+    """Events are handed over as Parquet, in the files of each part.
+
+    Args:
+        stream: The stream.
+        folder: Where the files are made.
+    """
+    begin = beginner("parquet", stream.selected_names, as_text=True)
+    form = Files(begin, folder, "spool_dir", _FILE_ROWS)
+    return Way(lambda _: form, partial(Handover, stream.sink.keep))
+
+
+def beginner(
+    file_format: str, selected: tuple[str, ...], *, as_text: bool
 ) -> Callable[[BinaryIO], RecordFile]:
-    """What begins a file of the format."""
-    if config.format == "parquet":
+    """What begins a file of a format.
+
+    Args:
+        file_format: `parquet` or `jsonl`.
+        selected: The columns that it has.
+        as_text: Whether `properties` is text in JSON lines.
+    """
+    if file_format == "parquet":
         from tap_mixpanel_parallel.convert.parquet import ParquetFile  # noqa: PLC0415 - an extra
 
         return partial(ParquetFile, selected)

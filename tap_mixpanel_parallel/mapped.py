@@ -33,14 +33,7 @@ def is_unchanged(stream: EventsStream) -> bool:
 def mapped_encoder(
     stream: EventsStream, writer: MessageWriter, encode_rows: Encode, time_extracted: datetime
 ) -> Encode:
-    """Encode records as the messages that the SDK makes of them.
-
-    Args:
-        stream: The stream.
-        writer: Makes lines of messages.
-        encode_rows: Makes the records' objects, as the SDK takes them.
-        time_extracted: When the window was received.
-    """
+    """Encode records as the messages that the SDK makes of them."""
 
     def lines(records: list[EventRecord]) -> Iterable[bytes]:
         rows = encode_rows(records).split(b"\n")[:-1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from singer_sdk.helpers._batch import BaseBatchFileEncoding, SDKBatchMessage
@@ -11,7 +12,7 @@ from singer_sdk.singerlib.encoding import SimpleSingerWriter
 from singer_sdk.singerlib.encoding.simple import StateMessage
 
 from tap_mixpanel_parallel.exceptions import OutputError, ReaderGoneError
-from tap_mixpanel_parallel.plan.bookmark import to_bookmark
+from tap_mixpanel_parallel.plan.bookmark import read_state, to_bookmark
 from tap_mixpanel_parallel.write.stdout import LineWriter
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from singer_sdk.helpers.types import TapState
     from singer_sdk.singerlib.encoding.simple import Message
 
+    from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
     from tap_mixpanel_parallel.plan.state import ExportState
     from tap_mixpanel_parallel.settings.batch import BatchConfig
 
@@ -105,14 +107,22 @@ class MessageWriter(SimpleSingerWriter):
 class StreamSink:
     """Passes one stream's lines and states on to standard output."""
 
-    def __init__(self, writer: MessageWriter, state: TapState, stream: str) -> None:
+    def __init__(
+        self,
+        writer: MessageWriter,
+        state: TapState,
+        stream: str,
+        limit: RateLimit | None = None,
+    ) -> None:
         """Write a stream's messages.
 
         Args:
             writer: Standard output.
             state: The tap's Singer state, which it keeps up to date.
             stream: The stream's name.
+            limit: Counts the requests, which each state tells of.
         """
+        self._limit = limit
         self._writer = writer
         self._state = state
         self._stream = stream
@@ -122,6 +132,9 @@ class StreamSink:
 
     def keep(self, state: ExportState) -> None:
         """Have the tap's state say this of the stream."""
+        if self._limit is not None and state.requests is not None:
+            requests = replace(state.requests, started=self._limit.minutes)
+            state = replace(state, requests=requests)
         self._state.setdefault("bookmarks", {})[self._stream] = to_bookmark(state)
 
     def write_state(self, state: ExportState) -> None:
@@ -132,5 +145,7 @@ class StreamSink:
 
     def write_last_state(self) -> None:
         """Pass the state on once more, though a signal asks to stop."""
+        if self._limit is not None:  # requests may have started since the state was kept
+            self.keep(read_state(self._state, self._stream))
         with suppress(OutputError, ReaderGoneError):  # the reader may have got the signal too
             self._writer.write_last(StateMessage(value=self._state))

@@ -13,23 +13,24 @@ from tap_mixpanel_parallel.convert.conversion import Conversion, ConversionOptio
 from tap_mixpanel_parallel.convert.processes import Prepared
 from tap_mixpanel_parallel.exceptions import (
     AttemptError,
+    ClockError,
     LaterThanTodayError,
     OutputError,
     ReaderGoneError,
-    RefusedError,
     SpoolError,
     TapError,
     TerminatedError,
 )
 from tap_mixpanel_parallel.fetch.client import download
+from tap_mixpanel_parallel.fetch.connection import Connections
+from tap_mixpanel_parallel.fetch.hourly import Pace
 from tap_mixpanel_parallel.fetch.job import Job
 from tap_mixpanel_parallel.fetch.retries import RetryPolicy
-from tap_mixpanel_parallel.fetch.scheduler import Pace, Scheduler
+from tap_mixpanel_parallel.fetch.scheduler import Scheduler
 from tap_mixpanel_parallel.fetch.threads import DaemonThreads
 from tap_mixpanel_parallel.plan.state import ExportState, FailedWindow
 from tap_mixpanel_parallel.plan.windows import Window
-from tap_mixpanel_parallel.report.observers import Converted, Failed, LeftOut, Looked
-from tap_mixpanel_parallel.write.output import Output
+from tap_mixpanel_parallel.report.observers import Converted, Failed, LeftOut
 from tap_mixpanel_parallel.write.quarantine import Quarantine
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from tap_mixpanel_parallel.machines.cluster import Cluster
     from tap_mixpanel_parallel.report.observers import Observer
     from tap_mixpanel_parallel.settings.settings import Settings
-    from tap_mixpanel_parallel.write.output import Sink
+    from tap_mixpanel_parallel.write.output import Output, Written
 
 _LOOK_UP_SECONDS: Final = 0.5
 """How often a run that waits for windows looks up: a signal may ask it to stop."""
@@ -62,7 +63,7 @@ class Surroundings:
     """What a run works with.
 
     Attributes:
-        sink: Where messages go.
+        output: Where parts and states go; told whom to notify of each.
         folder: Where windows wait on disk.
         limit: Counts the starts of requests.
         clock: The time.
@@ -73,7 +74,7 @@ class Surroundings:
         cluster: Makes attempts on other machines; None leaves them to this one.
     """
 
-    sink: Sink
+    output: Callable[[Callable[[Written], None]], Output]
     folder: Path
     limit: RateLimit
     clock: Clock
@@ -111,7 +112,8 @@ class Run:
         self._form = form
         self._with = surroundings
         self._today = settings.today
-        self._output = Output(surroundings.sink, surroundings.notify)
+        self._output = surroundings.output(surroundings.notify)
+        self._connections = Connections()
         self._quarantine = Quarantine(settings)
         self._options = ConversionOptions.of(settings)
 
@@ -125,7 +127,16 @@ class Run:
         Raises:
             TapError: If the run can't go on; what it has written is checkpointed.
         """
-        with closing(self._output), self._fetch(windows, query) as downloads:
+        for _ in self.parts(windows, query):
+            pass
+
+    def parts(self, windows: Sequence[Window], query: Query) -> Iterator[Part]:
+        """Do the same, and give each part as it begins to leave."""
+        with (
+            closing(self._output),
+            self._connections,
+            self._fetch(windows, query) as downloads,
+        ):
             try:
                 for body in self._arrivals(downloads):
                     if body.download is None:
@@ -145,6 +156,7 @@ class Run:
                     )
                     self._output.begin(body, part, self.state)
                     downloads.task_done(body)
+                    yield part
                 self._output.flush()
             except (OutputError, ReaderGoneError, TerminatedError):
                 raise
@@ -155,8 +167,7 @@ class Run:
     def _arrivals(self, downloads: Scheduler) -> Iterator[Body]:
         """Bodies and failures as they come; while none comes, what is on its way is written."""
         while not downloads.is_done:
-            self._with.sink.check()
-            self._with.notify(Looked())
+            self._output.check()
             body = downloads.next(timeout=0.0 if self._output.is_busy else _LOOK_UP_SECONDS)
             if body is not None:
                 yield body
@@ -180,7 +191,8 @@ class Run:
                 self._settings.concurrency,
                 self._with.limit,
                 RetryPolicy(self._settings.max_attempts),
-                slots,
+                waits=self._settings.on_hourly_limit == "wait",
+                slots=slots,
             ),
             notify=self._with.notify,
             clock=self._with.clock,
@@ -188,7 +200,7 @@ class Run:
 
     def _attempt(self, job: Job) -> Download:
         """One attempt at a window; done by a thread, and by a process that it waits for."""
-        body = download(job)
+        body = download(job, self._connections)
         if self._with.processes is None:
             return body
         form = self._form(body.received_at)
@@ -253,7 +265,7 @@ class Run:
             failed_at=f"{self._with.clock.now():%Y-%m-%dT%H:%M:%SZ}",
         )
         self.state = self.state.fail(failure)
-        self._with.sink.write_state(self.state)
+        self._output.write_state(self.state)
         self._with.notify(Failed(body, reason))
         downloads.task_done(body)
 
@@ -263,7 +275,7 @@ class Run:
         """Read a window without today, which has not begun by Mixpanel's clock.
 
         Raises:
-            RefusedError: If the clocks are further apart than that.
+            ClockError: If the clocks are further apart than that.
         """
         today, window = self._settings.today, body.window
         now = f"{self._with.clock.now():%Y-%m-%dT%H:%M:%SZ}"
@@ -273,11 +285,11 @@ class Run:
             f"so {self._with.clock.today(zone)} in {zone.key}"
         )
         if window.last != today:
-            raise RefusedError(reason)
+            raise ClockError(reason)
         # The day before is Mixpanel's today: it goes on, so it is not loaded.
         self._today = today - timedelta(days=1)
         self.state = self.state.forget(Window(self._today, today))
-        self._with.sink.write_state(self.state)
+        self._output.write_state(self.state)
         rest = Window(window.first, self._today) if len(window) > 1 else None
         self._with.notify(LeftOut(body, rest, reason))
         if rest is not None:

@@ -11,7 +11,7 @@ from singer_sdk.plugin_base import JSONSchemaValidator
 from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR
 
 from tap_mixpanel_parallel.exceptions import TapError
-from tap_mixpanel_parallel.settings.forms import value_of
+from tap_mixpanel_parallel.settings.values import value_of
 from tap_mixpanel_parallel.wording import printable, shown
 
 if TYPE_CHECKING:

@@ -6,6 +6,9 @@ import copy
 import gc
 import os
 import sys
+from contextlib import nullcontext
+from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from singer_sdk import Tap
@@ -13,40 +16,50 @@ from singer_sdk.cli import plugin_cli
 from singer_sdk.exceptions import ConfigValidationError, MapExpressionError, StreamMapConfigError
 from singer_sdk.helpers._classproperty import classproperty
 from singer_sdk.helpers.capabilities import PluginCapabilities, TapCapabilities
+from singer_sdk.metrics import get_metrics_logger
 from singer_sdk.plugin_base import _ConfigInput
 
 from tap_mixpanel_parallel.catalog import read_catalog
 from tap_mixpanel_parallel.cli import (
+    LAST_WEEK,
     add_options,
+    command_again,
     exit_code,
     log_set_up,
     one_clear_message,
     print_report,
     read_json,
+    warnings_only,
 )
 from tap_mixpanel_parallel.clock import Clock
 from tap_mixpanel_parallel.exceptions import ExportFailedError, SettingsError, TapError
+from tap_mixpanel_parallel.iteration import describe, read_batches, read_events
 from tap_mixpanel_parallel.messages import MessageWriter
 from tap_mixpanel_parallel.plan.bookmark import read_state, to_bookmark
 from tap_mixpanel_parallel.plan.state import ExportState
 from tap_mixpanel_parallel.plan.status import Status
+from tap_mixpanel_parallel.plan.windows import Window
+from tap_mixpanel_parallel.report.display import release_terminal
 from tap_mixpanel_parallel.report.results import ParallelFetchResult
+from tap_mixpanel_parallel.report.summary import numbers_at_the_end, numbers_of
 from tap_mixpanel_parallel.sdk_settings import (
     read_environment,
     sdk_problems,
     take,
     unknown_settings,
 )
+from tap_mixpanel_parallel.settings.dates import parse_days
 from tap_mixpanel_parallel.settings.schema import CONFIG_SCHEMA
 from tap_mixpanel_parallel.settings.settings import Settings
 from tap_mixpanel_parallel.streams import STREAM, EventsStream
 from tap_mixpanel_parallel.wording import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
     import click
+    from pyarrow import RecordBatchReader
     from singer_sdk.helpers.capabilities import CapabilitiesEnum
     from singer_sdk.singerlib import Catalog
 
@@ -74,6 +87,7 @@ class TapMixpanelParallel(Tap):
 
     def __init__(
         self,
+        config: dict[str, Any] | None = None,
         *,
         clock: Clock | None = None,
         on_batch_complete: Callable[[BatchProgress], None] | None = None,
@@ -82,9 +96,10 @@ class TapMixpanelParallel(Tap):
         """Make a tap.
 
         Args:
+            config: The settings.
             clock: The time.
             on_batch_complete: Called as each window ends.
-            kwargs: What every SDK tap takes: `config`, `state`, `catalog` and so on.
+            kwargs: What else every SDK tap takes: `state`, `catalog` and so on.
 
         Raises:
             ConfigValidationError: If a setting is not valid.
@@ -96,7 +111,11 @@ class TapMixpanelParallel(Tap):
         self.clock = clock or Clock()
         self.on_batch_complete = on_batch_complete
         self._settings: Settings | None = None
-        super().__init__(**kwargs)
+        metrics = get_metrics_logger()
+        level = metrics.level
+        with warnings_only(self.logger):
+            super().__init__(config=config, **kwargs)
+        metrics.setLevel(level)  # the log's configuration decides, not only variables
 
     @property
     def settings(self) -> Settings:
@@ -115,7 +134,7 @@ class TapMixpanelParallel(Tap):
         return cast("MessageWriter", self.message_writer)
 
     @property
-    def events(self) -> EventsStream:
+    def stream(self) -> EventsStream:
         """The stream `events`."""
         return cast("EventsStream", self.streams[STREAM])
 
@@ -155,6 +174,44 @@ class TapMixpanelParallel(Tap):
         """The streams: `events`."""
         return [EventsStream(self)]
 
+    @property
+    def result(self) -> ParallelFetchResult | None:
+        """The outcome of the last run, or of the last iteration; None before it has ended."""
+        return self.stream.result
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """The events, window by window as they arrive; see docs/python.md.
+
+        After each window, `state` says that it is loaded.
+
+        Raises:
+            ExportFailedError: After all others, if windows failed.
+            TapError: If the run can't go on.
+        """
+        return read_events(self.stream)
+
+    def arrow(self) -> RecordBatchReader:
+        """The same as `pyarrow.RecordBatch`es; it needs the extra `files`.
+
+        Raises:
+            TapError: As `events` does, or if pyarrow is not installed.
+        """
+        return read_batches(self.stream)
+
+    def days_of(self, text: str) -> Window:
+        """The days that `--describe` names: by default the last week, up to yesterday.
+
+        Raises:
+            TapError: If they are not valid.
+        """
+        today = self.settings.today
+        if text == LAST_WEEK:
+            return Window(today - timedelta(days=7), today - timedelta(days=1))
+        try:
+            return parse_days(text, today)
+        except ValueError as error:
+            raise TapError(f"describe: {shown(text)} {error}") from None
+
     def run(self) -> ParallelFetchResult:
         """Run the tap from Python; windows that failed are in the result, not raised.
 
@@ -165,7 +222,7 @@ class TapMixpanelParallel(Tap):
             self.run_sync()
         except ExportFailedError as error:
             return error.result
-        return self.events.result or ParallelFetchResult((), 0.0)
+        return self.stream.result or ParallelFetchResult((), 0.0)
 
     def run_sync(self) -> None:
         """Emit everything that is left to do.
@@ -173,9 +230,10 @@ class TapMixpanelParallel(Tap):
         Raises:
             TapError: If the run can't go on, or if windows failed.
         """
-        if self.state and self.events.selected:
-            self.events.begin()  # the SDK's first message is the state
-        self.sync_all()
+        with self.stream.reported():
+            if self.state and self.stream.selected:
+                self.stream.begin()  # the SDK's first message is the state
+            self.sync_all()
 
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
         """Check all that is set, and name every problem at once."""
@@ -194,12 +252,16 @@ class TapMixpanelParallel(Tap):
                 raise ConfigValidationError("; ".join(problems), errors=problems, schema=schema)
         return problems
 
+    def _setup_signal_handlers(self) -> None:
+        """Leave the handlers to the program, of which the tap is a part; see `invoke`."""
+
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """End the run at the next line end; the second time, end at once."""
         if self.writer.stop_signal is not None:
+            release_terminal()
             os._exit(exit_code(signum))
         self.writer.stop(signum)
-        if self._streams is None or not self.events.is_running:
+        if self._streams is None or not self.stream.is_running:
             sys.exit(exit_code(signum))
 
     @classmethod
@@ -213,26 +275,24 @@ class TapMixpanelParallel(Tap):
         catalog: str | None = None,
         **options: Any,
     ) -> None:
-        """Run the command line.
-
-        Args:
-            about: Print what the tap is, and its settings.
-            about_format: `json` or `markdown`; text by default.
-            config: The configuration, from files and the environment.
-            state: Path of a state file.
-            catalog: Path of a catalog file.
-            options: This tap's own options (see `cli.add_options`).
-        """
+        """Run the command line."""
         super(Tap, cls).invoke(about=about, about_format=about_format)
         config = config or _ConfigInput()
         as_json = about_format == "json"
         with one_clear_message(cls.logger):
             if options.pop("status"):
-                saved = read_json(state or "-", "state")
-                print_report(Status.of(read_state(saved, STREAM)), as_json=as_json)
+                status = Status.of(read_state(read_json(state or "-", "state"), STREAM))
+                if (path := options["report"]) is not None:
+                    from tap_mixpanel_parallel.report.page.run_report import (  # noqa: PLC0415
+                        write_status_report,
+                    )
+
+                    write_status_report(Path(path), status, Clock().now())
+                print_report(status, as_json=as_json)
                 return
-            plan_only = options.pop("plan")
-            cls.print_version(print_fn=cls.logger.info)
+            plan_only, days = options.pop("plan"), options.pop("describe")
+            if not plan_only and days is None:
+                cls.print_version(print_fn=cls.logger.info)
             given = {name: value for name, value in options.items() if value is not None}
             tap = cls(
                 config=config.config | given,
@@ -240,13 +300,20 @@ class TapMixpanelParallel(Tap):
                 catalog=read_json(catalog, "catalog") if catalog else None,
                 parse_env_config=config.parse_env,
             )
+            super(TapMixpanelParallel, tap)._setup_signal_handlers()
             if plan_only:
                 for warning in tap.settings.warnings:
                     cls.logger.warning(warning)
-                print_report(tap.settings.plan(tap.events.saved_state()), as_json=as_json)
+                print_report(tap.stream.plan(tap.stream.saved_state()), as_json=as_json)
+            elif days is not None:
+                print_report(describe(tap.stream, tap.days_of(days)), as_json=as_json)
             else:
+                tap.stream.command = command_again(sys.argv, os.environ)
                 gc.freeze()  # what is imported stays, so no collection needs to look at it again
-                tap.run_sync()
+                is_told = tap.settings.summary_format == "json"
+                told = numbers_at_the_end(lambda: numbers_of(tap.stream.progress))
+                with told if is_told else nullcontext(), one_clear_message(cls.logger):
+                    tap.run_sync()
 
     @classmethod
     def cb_config(
@@ -293,5 +360,5 @@ class TapMixpanelParallel(Tap):
         """The command; to make it sets up the log."""
         levels = (f"{cls._env_var_prefix}LOGLEVEL", "LOGLEVEL")
         with one_clear_message(cls.logger), log_set_up(levels, os.environ):
-            command: click.Command = super(TapMixpanelParallel, cls).cli  # noqa: UP008 - it is no method
+            command: click.Command = super(TapMixpanelParallel, cls).cli  # noqa: UP008 - it is not a method
         return command

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB")
 _LONGEST_VALUE: Final = 200
@@ -55,3 +58,8 @@ def format_seconds(seconds: float) -> str:
     if minutes < 60:  # noqa: PLR2004
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def format_moment(moment: datetime) -> str:
+    """A moment of the next hours, in UTC, for people: `14:20:35 UTC`."""
+    return f"{moment:%H:%M:%S} UTC"

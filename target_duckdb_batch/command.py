@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from singer_sdk.exceptions import (
     ConfigValidationError,
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+READ_ON: Final = "docs/target-duckdb-batch.md#errors"
+"""The part of the documents about what a user can cause."""
+
+
 @contextmanager
 def one_clear_message(logger: logging.Logger) -> Iterator[None]:
     """End the process with a message and an exit code, not with a traceback."""
@@ -33,7 +37,7 @@ def one_clear_message(logger: logging.Logger) -> Iterator[None]:
         logger.warning("stopped by %s; what was read is committed", name)
         sys.exit(exit_code(error.signum))
     except ConfigValidationError as error:
-        _fail(logger, error.errors)
+        _fail(logger, error.errors or [str(error)])
     except (MapExpressionError, StreamMapConfigError) as error:
         _fail(logger, [f"stream_maps: {error}"])
     except (
@@ -51,6 +55,6 @@ def exit_code(signum: int) -> int:
 
 
 def _fail(logger: logging.Logger, problems: list[str]) -> NoReturn:
-    for problem in problems:
-        logger.error(problem)
+    for problem in (*problems[:-1], f"{problems[-1]} (see {READ_ON})"):
+        logger.error("%s", problem)
     sys.exit(1)

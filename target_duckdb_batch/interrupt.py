@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 class Interrupt:
-    """Ends the input: at once while it is waited for, else after the message under way.
+    """Ends the input: at once while it is waited for, otherwise after the current message.
 
     Attributes:
-        signum: The signal that asked for it; None as long as none did.
+        signum: The signal that asked for it; None if none did.
     """
 
     def __init__(self) -> None:

@@ -37,8 +37,8 @@ class Table:
         name: Its name.
         columns: Its columns, in order.
         keys: The columns that tell its rows apart; without any, rows are only appended.
-        range_column: The column whose value a key determines, so that a merge need look at
-            no more than a batch's range of it.
+        range_column: The column whose value a key determines, so that a merge looks only at
+            the batch's range of it.
         newest_by: The column that decides between rows of one key in one batch.
     """
 

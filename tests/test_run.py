@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import date
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,6 +22,7 @@ from tap_mixpanel_parallel.report.observers import Converted, Failed
 from tap_mixpanel_parallel.run import Run, Surroundings
 from tap_mixpanel_parallel.settings.credentials import Credentials
 from tap_mixpanel_parallel.settings.settings import Settings
+from tap_mixpanel_parallel.write.output import Output
 from tap_mixpanel_parallel.write.quarantine import Quarantine
 from tests.support.bodies import MESSAGES, NOW
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tap_mixpanel_parallel.convert.conversion import Part
+    from tap_mixpanel_parallel.fetch.connection import Connections
     from tap_mixpanel_parallel.fetch.job import Job
     from tap_mixpanel_parallel.report.observers import RunEvent
 
@@ -77,7 +80,7 @@ class Lab:
         self.events: list[RunEvent] = []
         patch.setattr(run_module, "download", self.download)
 
-    def download(self, job: Job) -> Download:
+    def download(self, job: Job, _connections: Connections) -> Download:
         """The next body of a window; the last one for ever."""
         bodies = self.bodies[job.window]
         data = bodies.pop(0) if len(bodies) > 1 else bodies[0]
@@ -96,7 +99,7 @@ class Lab:
             ExportState(),
             lambda _: MESSAGES,
             Surroundings(
-                self.sink,
+                partial(Output, self.sink),
                 self.windows,
                 RateLimit(per_second=1000, per_hour=100_000, clock=Clock().monotonic),
                 Clock(),

@@ -57,7 +57,7 @@ def _processor(bench: Bench) -> Iterator[Figure]:
 
 
 def _window(bench: Bench) -> Iterator[Figure]:
-    """Windows without events, so that only their cost is left; runs of two sizes leave the start out."""
+    """Windows without events: only their cost is left. Runs of two sizes leave the start out."""
     few, many = Days(2, BEFORE_ALL), Days(60, BEFORE_ALL)
     settings: dict[str, Any] = {"parallel": True, "workers": 2, "window_days": 1, **UNLIMITED}
     with bench.server(BUSY) as server, _cluster(2) as cluster:

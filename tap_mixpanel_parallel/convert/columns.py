@@ -56,11 +56,7 @@ with one key in one batch, the latest ingested counts. Other loaders pass over i
 
 
 def json_schema(properties: dict[str, Any]) -> dict[str, Any]:
-    """The stream's JSON schema.
-
-    Args:
-        properties: That of the column `properties`, whose form depends on settings.
-    """
+    """The stream's JSON schema, in which `properties` has this one."""
     keys = [column.name for column in COLUMNS if column.kind == "key"]
     types: dict[Kind, dict[str, Any]] = {
         "key": {"type": ["string"]},

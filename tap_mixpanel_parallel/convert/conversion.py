@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from tap_mixpanel_parallel.convert.body import are_utf8, read_blocks
 from tap_mixpanel_parallel.convert.day_counts import DayCounts
-from tap_mixpanel_parallel.convert.duplicates import find_replaced
+from tap_mixpanel_parallel.convert.duplicates import Repeats, find_replaced
 from tap_mixpanel_parallel.convert.malformed import Malformed, Sieve
 from tap_mixpanel_parallel.convert.records import EventReader
 from tap_mixpanel_parallel.convert.surrogates import mend
@@ -79,6 +79,8 @@ class Part:
         staged: The names of its files in the root, if another machine has put them there.
         stored: Its place among the windows whose files are stored; None if it has none.
         by_day: How many events each day of the window has, if it has any.
+        duplicates: How many events repeat one of the window, or have been dropped as they do;
+            None if they were not counted.
     """
 
     window: Window
@@ -90,6 +92,7 @@ class Part:
     staged: tuple[str, ...] = ()
     stored: str | None = None
     by_day: Mapping[date, int] = field(default_factory=dict)
+    duplicates: int | None = 0
 
     def discard(self) -> None:
         """Remove its files."""
@@ -105,14 +108,7 @@ class Conversion:
     def __init__(
         self, window: Window, download: Download, options: ConversionOptions, form: Format
     ) -> None:
-        """Prepare; nothing is read before the first step.
-
-        Args:
-            window: The days that were asked for.
-            download: Their body.
-            options: What all windows have in common.
-            form: What the records become.
-        """
+        """Prepare; nothing is read before the first step."""
         self._window = window
         self._download = download
         self._options = options
@@ -154,6 +150,7 @@ class Conversion:
         if self._options.deduplicate:
             replaced = yield from find_replaced(self._read)
         ordinal = events = 0
+        repeats = Repeats()
         reader = EventReader(self._options.zone, self._window)
         days = DayCounts()
         with (
@@ -166,6 +163,8 @@ class Conversion:
                 if replaced:
                     kept = (not gone for gone in replaced[ordinal : ordinal + len(block)])
                     records = list(compress(block, kept))
+                elif not self._options.deduplicate:
+                    repeats.add(records)
                 ordinal += len(block)
                 events += len(records)
                 days.add(records)
@@ -184,6 +183,7 @@ class Conversion:
             reader.strays.count,
             tuple(writer.files),
             by_day=days.within(self._window, self._options.zone),
+            duplicates=sum(replaced) or repeats.count,
         )
 
     def _read(self) -> Iterator[list[EventRecord]]:

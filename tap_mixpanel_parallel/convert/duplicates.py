@@ -16,8 +16,39 @@ if TYPE_CHECKING:
     from tap_mixpanel_parallel.convert.records import EventRecord
 
 _BUCKETS: Final = 256
+_MOST_COUNTED: Final = 4_000_000
+"""Records whose keys are kept to count the repeated ones: 36 MB."""
+
 _NEVER: Final = -(1 << 62)
 """Before any time of ingestion."""
+
+
+class Repeats:
+    """Counts the records of a window that repeat one of it, for 0.2 µs and 9 bytes each."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._buckets = [bytearray() for _ in range(_BUCKETS)]
+        self._seen = 0
+
+    def add(self, records: list[EventRecord]) -> None:
+        """Take some records; of more than a few millions, none is kept."""
+        self._seen += len(records)
+        if self._seen > _MOST_COUNTED:
+            self._buckets = []
+            return
+        buckets = self._buckets
+        for record in records:
+            key = record.event_id
+            buckets[key[0]] += key[:8]
+
+    @property
+    def count(self) -> int | None:
+        """How many repeat another one; None if there are too many to count for little."""
+        if self._seen > _MOST_COUNTED:
+            return None
+        different = sum(len(set(memoryview(keys).cast("Q"))) for keys in self._buckets)
+        return self._seen - different
 
 
 def find_replaced(

@@ -60,16 +60,15 @@ class Messages:
 
     encode: Encode
 
-    def open(self, path: Path) -> MessageWriter:
+    def open(self, path: Path) -> RecordWriter:
         """Begin a window."""
-        return MessageWriter(path, self.encode)
+        return RecordWriter(path, self.encode)
 
 
-class MessageWriter:
-    """Writes messages. Context manager."""
+class RecordWriter:
+    """Writes RECORD messages. Context manager."""
 
     def __init__(self, path: Path, encode: Encode) -> None:
-        """Write to this file."""
         self.files: list[Path] = []
         self._file = create(path)
         self._encode = encode
@@ -79,11 +78,9 @@ class MessageWriter:
         write_all(self._file, self._encode(records))
 
     def __enter__(self) -> Self:
-        """Begin."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the file."""
         self._file.close()
 
 
@@ -151,7 +148,6 @@ class FileWriter:
             self._raw.close()
 
     def __enter__(self) -> Self:
-        """Begin."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

@@ -24,7 +24,6 @@ class JsonLinesFile:
         *,
         properties_as_text: bool,
     ) -> None:
-        """Write the selected columns to a file."""
         self._encode = row_encoder(properties_as_text=properties_as_text, selected=selected)
         self._gzip = igzip.IGzipFile(fileobj=file, mode="wb", filename="", mtime=0)
 

@@ -22,9 +22,9 @@ class Malformed:
     """The lines of a window that are not events.
 
     Attributes:
-        path: The file that holds them; for nobody else to read.
+        path: The file that holds them; nobody else can read it.
         count: How many there are.
-        first: Why the first is none.
+        first: Why the first is not an event.
         digest: The same for the same lines in any order, since an export has none.
     """
 
@@ -46,7 +46,6 @@ class Sieve:
         self._count = self._sum = 0
 
     def __enter__(self) -> Self:
-        """Begin."""
         return self
 
     def __exit__(self, *_: object) -> None:

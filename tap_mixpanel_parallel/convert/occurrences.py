@@ -38,7 +38,6 @@ class Occurrences:
     """
 
     def __init__(self) -> None:
-        """Begin with none."""
         self._buckets = [_Bucket()]
         self._shift = _BITS  # what is left of a first half is the number of its bucket
         self._size = 0

@@ -51,7 +51,6 @@ class ParquetFile:
     """A Parquet file that is being written."""
 
     def __init__(self, selected: Collection[str], file: BinaryIO) -> None:
-        """Write the selected columns to a file."""
         self._columns = [
             (place, column) for place, column in enumerate(COLUMNS) if column.name in selected
         ]
@@ -89,7 +88,7 @@ class ParquetFile:
         self._writer.close()
 
     def abandon(self) -> None:
-        """Write nothing more, not even an end: else it would be tried as memory is freed."""
+        """Write nothing more, not even its end; pyarrow would try when it is freed."""
         self._writer.is_open = False
 
     def _end_block(self) -> None:

@@ -34,8 +34,9 @@ _PROGRAM: Final = (
 class ProcessDiedError(AttemptError):
     """The process that converted a window has died."""
 
+    read_on = "docs/failures.md#machine-limits"
+
     def __init__(self, code: int) -> None:
-        """Say how it ended."""
         how = f"by signal {-code}" if code < 0 else f"with code {code}"
         super().__init__(
             f"the process that converted the window was ended {how}; if the machine has too "
@@ -58,7 +59,6 @@ class _Process:
     """A process that converts, started as it is first needed."""
 
     def __init__(self) -> None:
-        """Start nothing yet."""
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         self._is_over = False
@@ -117,7 +117,6 @@ class Processes:
     """Processes that convert. Context manager: none is left at its end."""
 
     def __init__(self, count: int) -> None:
-        """Have so many at most."""
         self._all = [_Process() for _ in range(count)]
         self._free: queue.SimpleQueue[_Process] = queue.SimpleQueue()
         for process in self._all:
@@ -142,10 +141,8 @@ class Processes:
         )
 
     def __enter__(self) -> Self:
-        """Nothing more."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End all processes."""
         for process in self._all:
             process.end(for_good=True)

@@ -23,12 +23,7 @@ _ROW_ENDS = b"\n"
 
 
 def row_encoder(*, properties_as_text: bool, selected: Collection[str] = NAMES) -> Encode:
-    """Encode each record as an object of JSON, in a line.
-
-    Args:
-        properties_as_text: Whether `properties` is a string of JSON instead of an object.
-        selected: The columns that it has.
-    """
+    """Encode each record as an object of JSON with the selected columns, in a line."""
     make = _row(selected)
     encode_lines, utc = msgspec.json.Encoder().encode_lines, UtcText().write
     form: Callable[[Raw], Any] = _text if properties_as_text else _as_it_is
@@ -53,13 +48,7 @@ def row_encoder(*, properties_as_text: bool, selected: Collection[str] = NAMES) 
 
 
 def message_encoder(encode_rows: Encode, stream: str, time_extracted: str) -> Encode:
-    """Encode each record as a RECORD message, in a line.
-
-    Args:
-        encode_rows: Makes the records' objects.
-        stream: The stream's name.
-        time_extracted: When the window was received: RFC 3339.
-    """
+    """Encode each record as a RECORD message, in a line."""
     before = f'{{"type":"RECORD","stream":{json.dumps(stream)},"record":'.encode()
     after = f',"time_extracted":{json.dumps(time_extracted)}}}\n'.encode()
 

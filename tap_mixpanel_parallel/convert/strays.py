@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from tap_mixpanel_parallel.convert.times import format_utc
-from tap_mixpanel_parallel.exceptions import IncompleteExportError
+from tap_mixpanel_parallel.exceptions import AnotherBodyError
 from tap_mixpanel_parallel.wording import counted
 
 if TYPE_CHECKING:
@@ -66,13 +66,10 @@ class Strays:
             self._far += 1
 
     def check(self, events: int) -> None:
-        """Refuse the body of another window; a few odd events are no reason to.
-
-        Args:
-            events: How many events the body holds.
+        """Refuse the body of another window; a few odd events do not count.
 
         Raises:
-            IncompleteExportError: If time zones can't be the reason that none lies on the
+            AnotherBodyError: If time zones can't be the reason that none lies on the
                 window's days, or if too many lie far from them.
         """
         if self.count == events and (self._far or events >= _FEW):
@@ -84,7 +81,7 @@ class Strays:
 
     @staticmethod
     def _refuse(reason: str, first_ms: int) -> NoReturn:
-        raise IncompleteExportError(
+        raise AnotherBodyError(
             f"the answer belongs to another request: {reason}; the first of them is of "
             f"{format_utc(first_ms)}"
         )

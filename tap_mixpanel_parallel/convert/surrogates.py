@@ -21,9 +21,6 @@ def mend(line: bytes) -> bytes:
     r"""Replace lone surrogates by U+FFFD, whether escaped (`\ud83d`) or encoded.
 
     All else stays as it is, byte for byte; pairs of escapes are one character, and stay.
-
-    Args:
-        line: Text of JSON.
     """
     line = _ESCAPE.sub(lambda match: rb"\ufffd" if match[1] else match[0], line)
     return _ENCODED.sub(_REPLACEMENT, line)

@@ -37,7 +37,6 @@ class UtcText:
     """
 
     def __init__(self) -> None:
-        """Remember nothing yet."""
         self._minutes: dict[int, str] = {}
 
     def write(self, time_ms: int) -> str:
@@ -83,7 +82,7 @@ class LocalTime:
         return time_ms - offset
 
     def _learn(self, time_ms: int) -> int:
-        """The offset of a time; that of its hour is remembered, if the hour has but one."""
+        """The offset of a time; it is remembered for its hour, if the whole hour has it."""
         start = time_ms // _HOUR_MS * _HOUR_MS
         offset = self._offset_ms(start)
         if not _FIRST_MS + _DAY_MS <= start <= _LAST_MS - _DAY_MS:

@@ -7,11 +7,12 @@ import json
 import re
 import time
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import requests
 
 from tap_mixpanel_parallel.exceptions import (
+    AnotherBodyError,
     IncompleteExportError,
     LaterThanTodayError,
     RateLimitError,
@@ -29,6 +30,9 @@ _PASSING: Final = frozenset({408, 429})
 """Statuses of a client's error that another attempt may not meet; each of a server's is one."""
 
 _MOST_DIGITS: Final = 20
+_LONG_SECONDS: Final = 60.0
+"""What no limit but that of an hour makes a client wait."""
+
 _REMEDIES: Final = {
     400: "check events, where and project_timezone",
     401: "check service_account_username and service_account_secret (or project_secret), "
@@ -42,18 +46,18 @@ def is_gzip(response: requests.Response) -> bool:
     """Whether the body is gzip.
 
     Raises:
-        TransportError: If it is encoded as nobody asked for.
+        TransportError: If it is encoded in a way that was not asked for.
     """
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding in {"gzip", "x-gzip"}:
         return True
     if encoding not in {"identity", ""}:
-        raise TransportError(f"the answer is encoded as {encoding!r}, which nobody asked for")
+        raise TransportError(f"the answer is encoded as {encoding!r}, which was not asked for")
     return False
 
 
 def check_framing(response: requests.Response) -> None:
-    """Refuse an answer whose end only the end of the connection would show.
+    """Refuse an answer that shows its end only by the end of the connection.
 
     Raises:
         IncompleteExportError: If it is one.
@@ -78,16 +82,12 @@ def date_of(response: requests.Response) -> datetime | None:
 def check_age(response: requests.Response, elapsed: float) -> None:
     """Refuse an answer that is older than its request, so a cache's (RFC 9111, 5.1).
 
-    Args:
-        response: The answer.
-        elapsed: Seconds since the request.
-
     Raises:
-        IncompleteExportError: If it is older.
+        AnotherBodyError: If it is older.
     """
     age = response.headers.get("Age", "").strip()
     if age.isascii() and age.isdigit() and len(age) < _MOST_DIGITS and int(age) > elapsed + 1:
-        raise IncompleteExportError(
+        raise AnotherBodyError(
             f"a cache on the way answers, with what Mixpanel said {int(age):,} seconds ago"
         )
 
@@ -108,9 +108,9 @@ def error_of(response: requests.Response, redact: Callable[[str], str]) -> TapEr
     said = redact(_read_error(response, redact))[:_LONGEST_ANSWER]
     answer = f"HTTP {status}: {said}" if said else f"HTTP {status}"
     if status == requests.codes.too_many_requests:
+        wait = _retry_after(response)
         return RateLimitError(
-            f"{answer}; requests of others and of earlier runs count too",
-            _retry_after(response),
+            f"{answer}; requests of others and of earlier runs count too", wait, _span(said, wait)
         )
     if not may_refuse_all(status):
         return TransportError(answer)
@@ -149,6 +149,15 @@ def _read_error(response: requests.Response, redact: Callable[[str], str]) -> st
     except Exception:  # noqa: BLE001 - libraries raise anything over a broken answer
         return ""
     return " ".join(text.split())
+
+
+def _span(said: str, retry_after: float | None) -> Literal["hour", "moment"] | None:
+    """Which limit a 429 is about, by what it says."""
+    said = said.lower()
+    if "hour" in said or (retry_after or 0) >= _LONG_SECONDS:
+        return "hour"
+    is_short = "in progress" in said or "second" in said or "concurrent" in said
+    return "moment" if is_short or retry_after is not None else None
 
 
 def _retry_after(response: requests.Response) -> float | None:

@@ -19,13 +19,14 @@ import urllib3
 from tap_mixpanel_parallel.exceptions import (
     AttemptError,
     IncompleteExportError,
+    OverdueError,
     OversizeError,
     SpoolError,
     TapError,
     TransportError,
 )
 from tap_mixpanel_parallel.fetch.answers import check_age, check_framing, date_of, error_of, is_gzip
-from tap_mixpanel_parallel.fetch.connection import Deadline, OwnConnection
+from tap_mixpanel_parallel.fetch.connection import Connections, Deadline, OwnConnection
 from tap_mixpanel_parallel.fetch.job import Download
 from tap_mixpanel_parallel.fetch.redaction import Redactor
 from tap_mixpanel_parallel.fetch.spool import create, spooling, write_all
@@ -60,20 +61,24 @@ _TLS_HINT: Final = (
 _FILES_HINT: Final = "; raise the limit of open files (ulimit -n), or lower workers"
 
 
-def download(job: Job) -> Download:
+def download(job: Job, connections: Connections | None = None) -> Download:
     """Make one attempt at one window: fetch its body into a file.
 
     What it returns has arrived whole, as far as the transport tells. Whether it is gzip
     that ends with its checksum, and events of these days, shows when it is read.
 
+    Args:
+        job: The attempt.
+        connections: Those that end together with this one.
+
     Raises:
         RefusedError: If no request can do better.
         AttemptError: If another attempt may do better; no file is left then.
     """
-    connection = OwnConnection()
+    connection, connections = OwnConnection(), connections or Connections()
     deadline = Deadline(connection, job.query.attempt_timeout)
     try:
-        with connection, deadline:
+        with connection, deadline, connections.use(connection):
             found = _request(job, connection)
     except Exception as error:  # noqa: BLE001 - libraries raise anything over a broken answer
         explained = _overdue(job) if deadline.is_over else _explain(error, job)
@@ -163,10 +168,8 @@ def _explain(error: Exception, job: Job) -> TapError:
     return TransportError(text)
 
 
-def _overdue(job: Job) -> TransportError:
-    return TransportError(
-        f"not whole after {job.query.attempt_timeout:g} seconds (attempt_timeout)"
-    )
+def _overdue(job: Job) -> OverdueError:
+    return OverdueError(f"not whole after {job.query.attempt_timeout:g} seconds (attempt_timeout)")
 
 
 def _hint(error: Exception) -> str:
@@ -202,7 +205,7 @@ def _save(response: requests.Response, path: Path, most_bytes: int) -> tuple[int
 
 
 def _alone(path: Path, error: SpoolError) -> AttemptError:
-    """The error, or that there is no use in another attempt, as others take hardly any room."""
+    """The error, or one that allows no other attempt, if other windows take almost no room."""
     sizes = {}
     for each in path.parent.glob("*.*"):
         with suppress(OSError):  # others come and go

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from requests import Session
@@ -19,8 +19,7 @@ from urllib3 import HTTPConnectionPool
 from tap_mixpanel_parallel.exceptions import ThreadError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import TracebackType
+    from collections.abc import Callable, Iterator
     from typing import Self
 
     from urllib3.connectionpool import ConnectionPool
@@ -37,7 +36,6 @@ class OwnConnection:
     """
 
     def __init__(self) -> None:
-        """Make a session without a connection."""
         self.session = Session()
         self._sockets: list[socket.socket] = []
         self._is_broken_off = False
@@ -46,16 +44,9 @@ class OwnConnection:
             self.session.mount(scheme, _Adapter(self._keep))
 
     def __enter__(self) -> Self:
-        """Begin."""
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the connection."""
+    def __exit__(self, *_: object) -> None:
         self.session.close()
         for each in self._sockets:
             each.close()
@@ -77,6 +68,43 @@ class OwnConnection:
 def _shut_down(opened: socket.socket) -> None:
     with suppress(OSError):
         opened.shutdown(socket.SHUT_RDWR)
+
+
+class Connections:
+    """The connections that are in use. Context manager: its end breaks them off.
+
+    So no request goes on for a run that is over, in a program that is not.
+    """
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._used: set[OwnConnection] = set()
+        self._is_over = False
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Break off each connection, and each that opens from now on."""
+        with self._lock:
+            self._is_over = True
+            for each in self._used:
+                each.break_off()
+
+    @contextmanager
+    def use(self, connection: OwnConnection) -> Iterator[None]:
+        """Have a connection end with the others while the block uses it."""
+        with self._lock:
+            self._used.add(connection)
+            if self._is_over:
+                connection.break_off()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._used.discard(connection)
 
 
 class Deadline:
@@ -107,13 +135,7 @@ class Deadline:
             raise ThreadError(error) from None
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End to count."""
+    def __exit__(self, *_: object) -> None:
         self._timer.cancel()
 
     def _end(self) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
     from tap_mixpanel_parallel.exceptions import AttemptError
@@ -40,9 +41,17 @@ class Retrying:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """No request may start for so many seconds: the hourly limit is reached."""
+    """No request may start before a moment: the hourly limit is reached.
 
+    Attributes:
+        until: The moment.
+        seconds: How long that is from now.
+        error: What Mixpanel says of it; None if the tap has counted so many requests itself.
+    """
+
+    until: datetime
     seconds: float
+    error: AttemptError | None = None
 
 
 @dataclass(frozen=True, slots=True)

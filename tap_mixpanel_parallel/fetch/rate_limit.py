@@ -4,47 +4,71 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
-from pyrate_limiter import InMemoryBucket, Rate, RateItem
+from tap_mixpanel_parallel.fetch.memory import Memory
+from tap_mixpanel_parallel.plan.hour import HOUR, Hour, Minutes, by_minute, recent, union, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
-SECOND_MS: Final = 1_250
+    from tap_mixpanel_parallel.clock import Clock
+    from tap_mixpanel_parallel.settings.settings import Settings
+
+SECOND: Final = 1.25
 """A second, and what two requests' ways to Mixpanel may differ by: a first one shakes hands."""
-
-HOUR_MS: Final = 3_602_000
-"""An hour, with the same in mind."""
 
 
 class RateLimit:
-    """Hands out starts: so many in any second, so many in any hour. Thread-safe."""
+    """Hands out starts: so many in any second, so many in any hour. Thread-safe.
+
+    The starts of other runs count as well, as far as a state or a memory tells of them.
+    """
 
     def __init__(
         self,
         *,
         per_second: int,
         per_hour: int,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.time,
+        memory: Memory | None = None,
+        earlier: Minutes = (),
     ) -> None:
         """Count against these limits.
 
         Args:
             per_second: Starts in any second.
             per_hour: Starts in any hour.
-            clock: Seconds that only ever grow.
+            clock: The time, in seconds since 1970.
+            memory: What this machine's runs share.
+            earlier: What a state tells of earlier runs.
         """
-        rates = [Rate(per_second, SECOND_MS), Rate(per_hour, HOUR_MS)]
-        # A limit that the other one keeps anyway: the library refuses to count it.
-        if per_second >= per_hour:
-            del rates[0]
-        elif per_hour * SECOND_MS >= per_second * HOUR_MS:
-            del rates[1]
-        self._bucket = InMemoryBucket(rates)
-        self._per_hour = per_hour if rates[-1].interval == HOUR_MS else None
+        self._limits = ((per_second, SECOND), (per_hour, HOUR))
+        self._per_hour = per_hour
         self._clock = clock
+        self._memory = memory
         self._lock = threading.Lock()
+        known = memory.recall() if memory else ()
+        self._starts = recent([*known, *unknown(earlier, known)], self._now())
+
+    @classmethod
+    def of(cls, settings: Settings, earlier: Minutes, clock: Clock) -> RateLimit:
+        """The limits of a run's account.
+
+        Args:
+            settings: The checked settings.
+            earlier: What a state tells of earlier runs.
+            clock: The time.
+        """
+        return cls(
+            per_second=settings.requests_per_second,
+            per_hour=settings.requests_per_hour,
+            clock=lambda: clock.now().timestamp(),
+            memory=Memory(settings.account) if settings.account else None,
+            earlier=earlier,
+        )
 
     def acquire(self) -> float:
         """Take a start if one is free.
@@ -52,23 +76,37 @@ class RateLimit:
         Returns:
             0 if it is taken, else the seconds until it is worth asking again.
         """
-        with self._lock:
-            item = RateItem("export", self._now())
-            if self._bucket.put(item):
-                return 0.0
-            waiting = self._bucket.waiting(item)
-            assert isinstance(waiting, int)  # noqa: S101 - only asynchronous buckets differ
-        return max(waiting, 1) / 1000
+        with self._lock, self._shared() as shared:
+            now = self._now()
+            starts = union(recent(self._starts, now), recent(shared, now))
+            wait = max(
+                starts[-limit] + span - now if len(starts) >= limit else 0.0
+                for limit, span in self._limits
+            )
+            if wait <= 0:
+                starts = (*starts, now)
+            # Starts that a clock has put into the future age from now on.
+            self._starts = starts
+            shared[:] = starts
+        return max(wait, 0.001) if wait > 0 else 0.0
+
+    @property
+    def hour(self) -> Hour:
+        """What may still start now."""
+        now = self._now()
+        return Hour(self._per_hour, now, recent(self._starts, now))
+
+    @property
+    def minutes(self) -> Minutes:
+        """The starts of the last hour, for the state."""
+        return by_minute(self.hour.starts)
 
     def seconds_until(self, starts: int) -> float:
         """Seconds before which the hourly limit does not give the last of so many starts."""
-        if self._per_hour is None or starts < 1:
-            return 0.0
-        hours, further = divmod(starts - 1, self._per_hour)
-        with self._lock:
-            earlier = self._bucket.peek(self._per_hour - 1 - further)
-            rest = max(earlier.timestamp + HOUR_MS - self._now(), 0) if earlier else 0
-        return (hours * HOUR_MS + rest) / 1000
+        return self.hour.seconds_until(starts)
 
-    def _now(self) -> int:
-        return int(self._clock() * 1000)
+    def _shared(self) -> AbstractContextManager[list[float]]:
+        return self._memory.shared() if self._memory else nullcontext([])
+
+    def _now(self) -> float:
+        return round(self._clock(), 3)

@@ -39,7 +39,7 @@ class Redactor:
     """
 
     def __init__(self, credentials: Credentials | None) -> None:
-        """Hide the secret of these credentials; None have none."""
+        """Hide the secret of these credentials; with None there is nothing to hide."""
         forms: set[str] = set()
         if credentials is not None:
             account = f"{credentials.username}:{credentials.password}"

@@ -11,7 +11,9 @@ from tap_mixpanel_parallel.exceptions import AttemptError, LastAttemptError, Rat
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_GROWTH: Final = 3
+_GROWTH: Final = 3.0
+_STEPS: Final = 20
+"""No float holds what any number of attempts would make of a pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,7 @@ class RetryPolicy:
     Attributes:
         max_attempts: Requests for one window in one run.
         first_pause: Seconds; each further pause is three times as long.
-        first_limited_pause: The same after a 429, whose hourly limit frees up slowly.
+        first_limited_pause: The same after a 429.
         longest_pause: Seconds.
         longest_limited_pause: Seconds, whatever a 429 says: no limit lasts over an hour.
         jitter: Seconds added to each pause, so that windows do not come back together.
@@ -43,10 +45,15 @@ class RetryPolicy:
         """
         if attempts >= self.max_attempts or isinstance(error, LastAttemptError):
             return None
-        first = self.first_pause
         if isinstance(error, RateLimitError):
-            if error.retry_after is not None:
-                return min(error.retry_after, self.longest_limited_pause) + self.jitter()
-            first = self.first_limited_pause
-        pause: float = first * _GROWTH ** (attempts - 1)
-        return min(pause, self.longest_pause) + self.jitter()
+            return self.limited_pause(attempts, error)
+        return self._grown(self.first_pause, attempts) + self.jitter()
+
+    def limited_pause(self, attempts: int, error: RateLimitError) -> float:
+        """Seconds to wait after so many requests that met a 429."""
+        if error.retry_after is not None:
+            return min(error.retry_after, self.longest_limited_pause) + self.jitter()
+        return self._grown(self.first_limited_pause, attempts) + self.jitter()
+
+    def _grown(self, first: float, attempts: int) -> float:
+        return min(first * _GROWTH ** min(attempts - 1, _STEPS), self.longest_pause)

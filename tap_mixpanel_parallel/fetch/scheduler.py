@@ -10,27 +10,30 @@ import queue
 import threading
 from collections import deque
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
 from tap_mixpanel_parallel.clock import Clock
 from tap_mixpanel_parallel.exceptions import (
     AttemptError,
+    RateLimitError,
     TapError,
     ThreadError,
     UnknownError,
     drop_frames,
 )
+from tap_mixpanel_parallel.fetch.hourly import Refusals, at_the_limit, in_vain
 from tap_mixpanel_parallel.fetch.progress import Ended, Requested, Retrying, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from concurrent.futures import Future
 
+    from tap_mixpanel_parallel.exceptions import HourlyLimitError
+    from tap_mixpanel_parallel.fetch.hourly import Pace
     from tap_mixpanel_parallel.fetch.job import Download, Job
     from tap_mixpanel_parallel.fetch.progress import FetchEvent
-    from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
-    from tap_mixpanel_parallel.fetch.retries import RetryPolicy
     from tap_mixpanel_parallel.plan.windows import Window
 
 _AHEAD: Final = 2
@@ -69,24 +72,9 @@ class _Task:
     due: float
     window: Window
     attempts: int = 0
+    refused: int = 0
     started: float = field(default=0.0, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How fast a run fetches.
-
-    Attributes:
-        workers: How many requests run at once.
-        limit: Counts the requests' starts.
-        retries: When a window is tried again.
-        slots: How many can run at once just now; None if any number can.
-    """
-
-    workers: int
-    limit: RateLimit
-    retries: RetryPolicy
-    slots: Callable[[], int] | None = None
+    requested: float = field(default=0.0, compare=False)
 
 
 class Scheduler:
@@ -121,6 +109,8 @@ class Scheduler:
         self._pausing: list[_Task] = []
         self._open: dict[Window, _Task] = {}
         self._under_way = 0
+        self._refusals = Refusals(pace.retries)
+        self._final: HourlyLimitError | None = None
         self._bodies: queue.SimpleQueue[Body | TapError] = queue.SimpleQueue()
         # It guards all of the above, and tells the scheduler's thread of each change.
         self._changed = threading.Condition(threading.RLock())
@@ -197,15 +187,20 @@ class Scheduler:
     def _start_jobs(self) -> None:
         """Start what is due, as long as the run goes on; the work of the scheduler's thread."""
         try:
-            while (task := self._next_task()) is not None and self._acquire_start():
-                self._start(task)
+            while self._wait_for_task() and self._acquire_start():
+                self._start(self._take_task())
+            with self._changed:
+                while self._under_way and not self._stopped:
+                    self._clock.wait(self._changed, None)
+            if self._final is not None and not self._stopped:
+                self._end_run("the hourly limit", self._final)
         except Exception as error:  # noqa: BLE001 - the run's own thread raises it
             self._end_run("the scheduler", error)
 
-    def _next_task(self) -> _Task | None:
-        """Wait for a window that may be requested; None once the run is over."""
+    def _wait_for_task(self) -> bool:
+        """Wait for a window that may be requested; False once no further request starts."""
         with self._changed:
-            while not self._stopped:
+            while not self._is_over:
                 slots = self._pace.slots() if self._pace.slots else self._pace.workers
                 # What follows tells of no slot that comes.
                 pause = None if slots >= self._pace.workers else _SLOT_SECONDS
@@ -213,33 +208,63 @@ class Scheduler:
                     if self._pausing:
                         pause = self._pausing[0].due - self._clock.monotonic()
                         if pause <= 0:
-                            return heapq.heappop(self._pausing)
+                            return True
                     if self._waiting and len(self._open) < self._pace.workers * _AHEAD:
-                        task = self._waiting[0]
-                        self._open[task.window] = task
-                        return self._waiting.popleft()
+                        return True
                 self._clock.wait(self._changed, pause)
-        return None
+        return False
+
+    def _take_task(self) -> _Task:
+        """The window that goes first: one that is tried again, or else a new one."""
+        with self._changed:
+            if self._pausing and self._pausing[0].due <= self._clock.monotonic():
+                return heapq.heappop(self._pausing)
+            task = self._waiting.popleft()
+            self._open[task.window] = task
+            return task
 
     def _acquire_start(self) -> bool:
-        """Wait until the limits let a request start; False if the run is over before."""
-        is_told = False
-        while seconds := self._pace.limit.acquire():
-            if seconds >= _LONG_SECONDS and not is_told:
-                is_told = True
-                self._notify(Waiting(seconds))
+        """Wait until the limits let a request start; False if none does any more."""
+        told = 0.0
+        while seconds := self._seconds_refused() or self._pace.limit.acquire():
+            end = self._clock.monotonic() + seconds
+            if seconds >= _LONG_SECONDS and end >= told + _LONG_SECONDS:
+                told = end
+                if not self._seconds_refused():  # which is told of already
+                    self._wait_for_hour(seconds)
             with self._changed:
-                if not self._stopped:
+                if not self._is_over:
                     self._clock.wait(self._changed, seconds)
-                if self._stopped:
+                if self._is_over:
                     return False
-        return not self._stopped
+        return not self._is_over
+
+    def _seconds_refused(self) -> float:
+        with self._changed:
+            return self._refusals.seconds(self._clock.monotonic())
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether no further request starts."""
+        return self._stopped or self._final is not None
+
+    def _wait_for_hour(self, seconds: float, error: RateLimitError | None = None) -> None:
+        """Have people know that the run waits for the hourly limit, or have it end there."""
+        until = self._clock.now() + timedelta(seconds=seconds)
+        if self._pace.waits:
+            self._notify(Waiting(until, seconds, error))
+            return
+        with self._changed:
+            self._final = at_the_limit(until, error)
+            self._changed.notify_all()
 
     def _start(self, task: _Task) -> None:
         now = self._clock.monotonic()
         with self._changed:
             self._under_way += 1
+            self._refusals.start(now)
             task.attempts += 1
+            task.requested = now
             task.started = task.started or now
         job = self._make_job(task.window, task.attempts)
         self._notify(Requested(task.window, task.attempts, job.path))
@@ -252,23 +277,28 @@ class Scheduler:
     def _end_attempt(self, task: _Task, future: Future[Download]) -> None:
         """Take what came of an attempt; called by whichever thread made it."""
         error = future.exception()
-        with self._changed:
-            self._under_way -= 1
-            if error is not None and not isinstance(error, AttemptError):
-                # At once, so that no other request starts.
-                self._end_run(str(task.window), error)
-            self._changed.notify_all()
+        if error is not None and not isinstance(error, AttemptError):
+            # At once, so that no other request starts.
+            self._end_run(str(task.window), error)
         self._notify(Ended(task.window))
         if error is None:
             body = Body(task.window, task.attempts, task.started, download=future.result())
             self._bodies.put(body)
         elif isinstance(error, AttemptError):
             self._end_task(task, error)
+        with self._changed:
+            if not isinstance(error, RateLimitError):
+                self._refusals.accept(task.requested)
+            self._under_way -= 1
+            self._changed.notify_all()
 
     def _end_task(self, task: _Task, error: AttemptError) -> None:
         """Have a window wait for its next attempt, or fail with this error."""
         drop_frames(error)
-        pause = self._pace.retries.pause(task.attempts, error)
+        if isinstance(error, RateLimitError) and self._is_hourly(error):
+            self._hold(task, error)
+            return
+        pause = self._pace.retries.pause(task.attempts - task.refused, error)
         if pause is None:
             self._bodies.put(Body(task.window, task.attempts, task.started, error=error))
             return
@@ -278,6 +308,23 @@ class Scheduler:
             task.due = self._clock.monotonic() + pause
             heapq.heappush(self._pausing, task)
             self._changed.notify_all()
+
+    def _is_hourly(self, error: RateLimitError) -> bool:
+        """Whether a refusal is waited out; one that says nothing is, in a run that waits."""
+        return error.span == "hour" or (error.span is None and self._pace.waits)
+
+    def _hold(self, task: _Task, error: RateLimitError) -> None:
+        """Have a refused window go first, once Mixpanel takes requests again."""
+        with self._changed:
+            pause = self._refusals.refuse(task.requested, self._clock.monotonic(), error)
+            task.due = 0.0
+            task.refused += 1
+            heapq.heappush(self._pausing, task)
+            if pause is None:
+                self._final = in_vain(error)
+            self._changed.notify_all()
+        if pause and not self._stopped:
+            self._wait_for_hour(pause, error)
 
     def _end_run(self, where: str, error: BaseException) -> None:
         """Start nothing any more, and have the run end with this error."""

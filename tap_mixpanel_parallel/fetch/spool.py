@@ -23,7 +23,6 @@ from tap_mixpanel_parallel.exceptions import SpoolError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
 _PREFIX: Final = "tap-mixpanel-parallel-"
 _LOCK: Final = "lock"
@@ -71,12 +70,7 @@ class Spool:
             raise spool_error(self._parent, error, self._setting) from None
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Remove the folder with all that is in it."""
         path = self.path
         with contextlib.suppress(OSError):

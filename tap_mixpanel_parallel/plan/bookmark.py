@@ -10,16 +10,20 @@ The bookmark of the stream `events`:
      "unsettled": [["2025-03-27", "2025-03-30", "2025-04-01"]],
      "selection": {"region": null, "project_id": "1234", "events": ["Sign Up"],
                    "where": null, "project_timezone": null},
-     "stored": null}
+     "stored": null,
+     "requests": [["1a2b3c4d", 1764042902, 20], ["1a2b3c4d", 1764042967, 3]]}
 
 `loaded` and `unsettled` decide what is left to do. A day is settled once it was read at
 least `lookback_days` after its end. `unsettled` holds the loaded days that are not settled,
 with the day on which they were last read. `partitions` are the windows that failed, for
 people. `selection` holds the settings that decide which events a day has. `stored` names
-the last window that left as files (see `write.storage`).
+the last window that left as files (see `write.storage`). `requests` says for
+each minute of the last hour against which account's limits requests count, the second at
+which the last of them started, and how many there were.
 
 Meltano merges a new state into the saved one, key by key. So every key is written each
-time, and a setting that is not set is null: a missing key would keep its old value.
+time, and a setting that is not set is null: a missing key would keep its old value. A key
+that holds an object always does: Meltano can't merge one into a null.
 """
 
 from __future__ import annotations
@@ -30,14 +34,26 @@ from datetime import date, timedelta
 from typing import Any, Final
 
 from tap_mixpanel_parallel.exceptions import StateError
-from tap_mixpanel_parallel.plan.state import ExportState, FailedWindow, Reading, without
+from tap_mixpanel_parallel.plan.state import (
+    ExportState,
+    FailedWindow,
+    Reading,
+    Requests,
+    without,
+)
 from tap_mixpanel_parallel.plan.windows import EARLIEST_DAY, Window, intersect, merge
+from tap_mixpanel_parallel.wording import shown
 
 _EARLY_LOOKBACK: Final = timedelta(days=60)
 """How far back a state of an early version may have unsettled days."""
 
 STORED: Final = re.compile(r"\d{8}T\d{12}Z-\d{6}", re.ASCII)
 """When a run began, and the number of a window in it: later ones are greater as text."""
+
+_LATEST: Final = 1 << 40
+"""Seconds that no clock shows, and that every kind of number holds."""
+
+_MOST_REQUESTS: Final = 1_000_000
 
 _REMEDY: Final = (
     "Use the state that belongs to this configuration, another state id, or none at all "
@@ -47,6 +63,7 @@ _REMEDY: Final = (
 
 def to_bookmark(state: ExportState) -> dict[str, Any]:
     """The Singer bookmark of a state."""
+    requests = state.requests
     return {
         "replication_key": "time",
         "loaded": [[str(part.first), str(part.last)] for part in state.loaded],
@@ -66,6 +83,7 @@ def to_bookmark(state: ExportState) -> dict[str, Any]:
         ],
         "selection": None if state.selection is None else dict(state.selection),
         "stored": state.stored,
+        "requests": [[requests.account, *each] for each in requests.started] if requests else [],
     }
 
 
@@ -97,17 +115,17 @@ def from_bookmark(bookmark: object) -> ExportState:
         unsettled=_read_readings(bookmark, loaded),
         selection=selection,
         stored=stored,
+        requests=_read_requests(_items(bookmark, "requests")),
     )
 
 
 def read_state(content: object, stream: str) -> ExportState:
-    """A stream's state, from a Singer state, or from what `meltano state get` prints.
+    """A stream's state, from a Singer state, a STATE message, or a state as Meltano has it.
 
     Raises:
         StateError: If it has another shape, is not valid, or belongs to another tap.
     """
-    if isinstance(content, Mapping) and "singer_state" in content:
-        content = content["singer_state"]
+    content = _unwrap(content)
     if not isinstance(content, Mapping):
         raise _invalid(f"it is {content!r}, not an object")
     bookmarks = content.get("bookmarks", {})
@@ -122,12 +140,21 @@ def read_state(content: object, stream: str) -> ExportState:
     return from_bookmark(bookmarks.get(stream))
 
 
+def _unwrap(content: object) -> object:
+    """The Singer state in a STATE message, or in what Meltano prints and stores."""
+    if isinstance(content, Mapping):
+        if content.get("type") == "STATE" and "value" in content:
+            return _unwrap(content["value"])
+        if "singer_state" in content:
+            return _unwrap(content["singer_state"])
+        if "completed" in content:
+            # Each state is whole, so that of a run that was cut off replaces the one before.
+            return _unwrap(content.get("partial") or content["completed"] or {})
+    return content
+
+
 def check_fits(state: ExportState, *, selection: Mapping[str, Any]) -> None:
     """Refuse a state whose loaded days do not hold what this run would load.
-
-    Args:
-        state: The saved state.
-        selection: This run's settings that decide which events a day has.
 
     Raises:
         StateError: If the days were loaded with other settings.
@@ -204,6 +231,24 @@ def _read_readings(bookmark: Mapping[Any, Any], loaded: tuple[Window, ...]) -> t
         reading = Reading(_read_range(item[:2]), _read_day(item[2]))
         readings = (*without(readings, reading.window), reading)
     return tuple(sorted(readings, key=lambda reading: reading.window))
+
+
+def _read_requests(items: list[Any]) -> Requests | None:
+    """The requests that earlier runs have started."""
+    total = 0
+    for item in items:
+        shape = [type(value) for value in item] if isinstance(item, (list, tuple)) else []
+        if shape != [str, int, int] or not (0 <= item[1] < _LATEST and item[2] > 0):
+            raise _invalid(
+                f"{item!r} is not the requests of a minute [account, second of the last, how many]"
+            )
+        total += item[2]
+    if total > _MOST_REQUESTS:
+        raise _invalid(f"'requests' counts {shown(total)} within an hour")
+    accounts = {item[0] for item in items}
+    if len(accounts) > 1:
+        raise _invalid(f"'requests' names several accounts: {', '.join(sorted(accounts))}")
+    return Requests(accounts.pop(), tuple((item[1], item[2]) for item in items)) if items else None
 
 
 def _read_failures(items: list[Any]) -> tuple[FailedWindow, ...]:

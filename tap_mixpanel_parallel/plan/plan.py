@@ -6,6 +6,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from tap_mixpanel_parallel.plan.hour import HOUR
 from tap_mixpanel_parallel.plan.windows import (
     LONGEST_WINDOW,
     Cutting,
@@ -14,12 +15,13 @@ from tap_mixpanel_parallel.plan.windows import (
     intersect,
     subtract,
 )
-from tap_mixpanel_parallel.wording import counted
+from tap_mixpanel_parallel.wording import counted, format_moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from datetime import date
+    from datetime import date, datetime
 
+    from tap_mixpanel_parallel.plan.hour import Hour
     from tap_mixpanel_parallel.plan.state import ExportState
 
 Reason = Literal["new", "gap", "failed before", "look-back", "replay"]
@@ -46,7 +48,8 @@ class Plan:
         wanted: The days from `start_date` to `end_date`.
         windows: Those of the wanted days and of a replay that are fetched.
         concurrency: How many windows are fetched at once.
-        requests_per_hour: How many requests may start in an hour.
+        hour: What may start within the hour.
+        waits: Whether the run waits for the hourly limit; otherwise it fails there.
         advice: What would make the plan fit into one hour; None if it does.
         left_out: Failed windows that lie outside the wanted days.
     """
@@ -54,7 +57,8 @@ class Plan:
     wanted: Window
     windows: tuple[PlannedWindow, ...]
     concurrency: int
-    requests_per_hour: int
+    hour: Hour
+    waits: bool
     advice: str | None
     left_out: tuple[Window, ...]
 
@@ -66,7 +70,41 @@ class Plan:
     @property
     def hours(self) -> int:
         """Whole hours that the hourly limit makes the run wait."""
-        return max(len(self.windows) - 1, 0) // self.requests_per_hour
+        return int(self.hour.seconds_until(len(self.windows)) // HOUR)
+
+    @property
+    def waits_until(self) -> datetime | None:
+        """When the hourly limit lets the last request start; None if none has to wait."""
+        return self.hour.start_of(len(self.windows))
+
+    @property
+    def pace(self) -> str:
+        """What the hourly limit means for the plan, in a sentence."""
+        hour, needed = self.hour, len(self.windows)
+        until = f" until {format_moment(hour.left_until)}" if hour.left_until else ""
+        if not needed:
+            return f"{hour.left:,} of {hour.limit:,} requests an hour are left{until}"
+        if self.waits_until is None:
+            if not until:
+                return (
+                    f"{counted(needed, 'request')} of the {hour.limit:,} that may start in an "
+                    "hour: none has to wait"
+                )
+            return (
+                f"{counted(needed, 'request')} of the {hour.left:,} that are left{until} "
+                f"(of {hour.limit:,} an hour): none has to wait"
+            )
+        left = f", of which {hour.left:,} are left{until}" if until else ""
+        then = f"the last starts after {format_moment(self.waits_until)}"
+        if not self.waits:
+            then = f"the run ends with an error after {hour.left:,} (on_hourly_limit: fail)"
+        elif self.hours:
+            then = f"it takes over {counted(self.hours, 'hour')}"
+        return (
+            f"{counted(needed, 'request')} {'is' if needed == 1 else 'are'} needed and "
+            f"{hour.limit:,} may start in an hour{left}: {then}"
+            f"{f'; {self.advice}' if self.advice else ''}"
+        )
 
     @property
     def summary(self) -> str:
@@ -90,11 +128,8 @@ class Plan:
                 "failed before and not read again, because they are outside start_date to "
                 f"end_date: {', '.join(map(str, self.left_out))}"
             )
-        if self.hours:
-            warnings.append(
-                f"{len(self.windows):,} requests are needed and {self.requests_per_hour:,} may "
-                f"start in an hour: it takes over {counted(self.hours, 'hour')}; {self.advice}"
-            )
+        if self.waits_until:
+            warnings.append(self.pace)
         return warnings
 
     def to_json(self) -> dict[str, Any]:
@@ -104,7 +139,10 @@ class Plan:
             "days": self.days,
             "requests": len(self.windows),
             "concurrency": self.concurrency,
-            "requests_per_hour": self.requests_per_hour,
+            "requests_per_hour": self.hour.limit,
+            "requests_left": self.hour.left,
+            "left_until": _text(self.hour.left_until),
+            "waits_until": _text(self.waits_until),
             "waits_hours": self.hours,
             "advice": self.advice,
             "windows": [
@@ -123,11 +161,7 @@ class Plan:
             for planned in self.windows
         ]
         head = [f"  {'from_date':<12}{'to_date':<12}days  why"] if rows else []
-        pace = (
-            f"{counted(len(rows), 'request')} of the {self.requests_per_hour:,} that may start in "
-            "an hour: none has to wait"
-        )
-        end = [pace] if rows and not self.hours else []
+        end = [] if self.waits_until else [self.pace]
         return "\n".join([self.summary, *head, *rows, *self.warnings, *end])
 
 
@@ -139,7 +173,8 @@ def make_plan(
     lookback_days: int,
     replay: Window | None,
     cutting: Cutting,
-    requests_per_hour: int,
+    hour: Hour,
+    waits: bool,
 ) -> Plan:
     """Plan a run.
 
@@ -150,10 +185,11 @@ def make_plan(
         lookback_days: For how many days after its end a day can get late events.
         replay: Days to read again, wanted or not.
         cutting: How the days are cut into windows.
-        requests_per_hour: How many requests may start in an hour.
+        hour: What may start within the hour.
+        waits: Whether the run waits for the hourly limit.
     """
     days = state.remaining(wanted, today=today, lookback_days=lookback_days, replay=replay)
-    windows = cutting.cut(days)
+    windows = replace(cutting, most=hour.left).cut(days)
     failed = [failure.window for failure in state.failed]
     return Plan(
         wanted=wanted,
@@ -161,8 +197,9 @@ def make_plan(
             PlannedWindow(window, _reasons(window, state, failed, replay)) for window in windows
         ),
         concurrency=cutting.workers,
-        requests_per_hour=requests_per_hour,
-        advice=_advice(cutting, windows, requests_per_hour),
+        hour=hour,
+        waits=waits,
+        advice=_advice(replace(cutting, most=hour.limit), windows, hour.limit),
         left_out=subtract(failed, days),
     )
 
@@ -201,3 +238,7 @@ def _advice(cutting: Cutting, windows: list[Window], requests_per_hour: int) -> 
     if found < len(candidates):
         return f"window_days: {candidates[found]} would fit into one"
     return "fewer workers, or fewer days, would fit into one"
+
+
+def _text(moment: datetime | None) -> str | None:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}" if moment else None

@@ -13,6 +13,8 @@ from tap_mixpanel_parallel.plan.windows import Window, intersect, merge, subtrac
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from tap_mixpanel_parallel.plan.hour import Minutes
+
 _DAY: Final = timedelta(days=1)
 _EVER: Final = date.max.toordinal()
 _NUMBER: Final = re.compile(r"(?<!HTTP )\b\d[\d.,]*")
@@ -60,6 +62,19 @@ _Item = TypeVar("_Item", FailedWindow, Reading)
 
 
 @dataclass(frozen=True, slots=True)
+class Requests:
+    """The requests that runs have started within an hour, as the state keeps them.
+
+    Attributes:
+        account: Whose limits they count against (see `Settings.account`).
+        started: When they started, by the minute.
+    """
+
+    account: str
+    started: Minutes = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ExportState:
     """What one stream has loaded, and what has failed.
 
@@ -70,6 +85,8 @@ class ExportState:
         selection: The settings that the loaded days depend on; None if they are not known.
         stored: The last window that is loaded from files, as `Storage` counts them; None if
             none ever was.
+        requests: What has started within the hour before; None if no run after this one needs
+            to know.
     """
 
     loaded: tuple[Window, ...] = ()
@@ -77,6 +94,12 @@ class ExportState:
     unsettled: tuple[Reading, ...] = ()
     selection: Mapping[str, Any] | None = None
     stored: str | None = None
+    requests: Requests | None = None
+
+    def of(self, account: str | None) -> ExportState:
+        """The state as this account has it: requests of another one do not count."""
+        known = self.requests is not None and self.requests.account == account
+        return self if known else replace(self, requests=Requests(account) if account else None)
 
     def finish(
         self, window: Window, *, today: date, lookback_days: int, stored: str | None = None
@@ -122,12 +145,7 @@ class ExportState:
         )
 
     def to_reread(self, *, today: date, lookback_days: int) -> tuple[Window, ...]:
-        """The loaded days that a run reads again, because they are not settled.
-
-        Args:
-            today: The project's current day.
-            lookback_days: For how many days after its end a day can get late events.
-        """
+        """The loaded days that a run reads again, because they are not settled."""
         earlier = (part for reading in self.unsettled for part in reading.unsettled(lookback_days))
         # The last days are not settled whatever the state says: `lookback_days` may have grown.
         return intersect(self.loaded, [*earlier, *_back_from(today, lookback_days)])
@@ -135,14 +153,7 @@ class ExportState:
     def remaining(
         self, wanted: Window, *, today: date, lookback_days: int, replay: Window | None = None
     ) -> tuple[Window, ...]:
-        """The days that a run has to read.
-
-        Args:
-            wanted: The days that are to be loaded.
-            today: The project's current day.
-            lookback_days: For how many days after its end a day can get late events.
-            replay: Days to read again.
-        """
+        """The days that a run has to read."""
         return merge(
             [
                 *subtract([wanted], self.loaded),

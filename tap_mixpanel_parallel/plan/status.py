@@ -5,9 +5,10 @@ from __future__ import annotations
 from calendar import monthrange
 from dataclasses import dataclass
 from datetime import date
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from tap_mixpanel_parallel.plan.windows import Window, count_days, merge, subtract
+from tap_mixpanel_parallel.plan.windows import Window, count_days, intersect, merge, subtract
 from tap_mixpanel_parallel.wording import counted, printable
 
 if TYPE_CHECKING:
@@ -15,10 +16,24 @@ if TYPE_CHECKING:
 
     from tap_mixpanel_parallel.plan.state import ExportState
 
-_LOADED: Final = "█"
-_UNSETTLED: Final = "▒"
-_FAILED: Final = "✗"
-_MISSING: Final = "·"
+
+class DayKind(StrEnum):
+    """What is known of a day; the value is what people read."""
+
+    LOADED = "loaded"
+    UNSETTLED = "loaded, read again for late events"
+    FAILED = "failed"
+    MISSING = "missing"
+    TODAY = "not over yet"
+
+
+MARKS: Final = {
+    DayKind.LOADED: "█",
+    DayKind.UNSETTLED: "▒",
+    DayKind.FAILED: "✗",
+    DayKind.MISSING: "·",
+}
+"""A day in one character."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +42,22 @@ class Status:
 
     Attributes:
         state: What is loaded and what failed.
-        span: From the first to the last day that the state knows; None if there is none.
+        span: From the first to the last day that is known; None if there is none.
     """
 
     state: ExportState
     span: Window | None
 
     @classmethod
-    def of(cls, state: ExportState) -> Status:
-        """The status of a state."""
-        known = merge([*state.loaded, *(failure.window for failure in state.failed)])
+    def of(cls, state: ExportState, wanted: Window | None = None) -> Status:
+        """The status of a state.
+
+        Args:
+            state: What is loaded and what failed.
+            wanted: Days that belong to the span, whatever the state says of them.
+        """
+        failed = (failure.window for failure in state.failed)
+        known = merge([*state.loaded, *failed, *([wanted] if wanted else [])])
         return cls(state, Window(known[0].first, known[-1].last) if known else None)
 
     @property
@@ -46,6 +67,38 @@ class Status:
             return ()
         failed = (failure.window for failure in self.state.failed)
         return subtract([self.span], [*self.state.loaded, *failed])
+
+    @property
+    def summary(self) -> str:
+        """The status in a sentence."""
+        if self.span is None:
+            return "nothing is loaded, nothing has failed"
+        failed = count_days(failure.window for failure in self.state.failed)
+        return (
+            f"{counted(count_days(self.state.loaded), 'day')} loaded, {failed:,} failed, "
+            f"{count_days(self.missing):,} missing between {self.span.first} and {self.span.last}"
+        )
+
+    def kinds(self, within: Window) -> dict[date, DayKind]:
+        """What is known of each day of the span.
+
+        Args:
+            within: Only days of this window.
+        """
+        failed = [failure.window for failure in self.state.failed]
+        unsettled = [reading.window for reading in self.state.unsettled]
+        layers = [
+            ([self.span] if self.span else [], DayKind.MISSING),
+            (self.state.loaded, DayKind.LOADED),
+            (unsettled, DayKind.UNSETTLED),
+            (failed, DayKind.FAILED),
+        ]
+        return {
+            day: kind
+            for windows, kind in layers
+            for part in intersect(windows, [within])
+            for day in part.days()
+        }
 
     def to_json(self) -> dict[str, Any]:
         """The status for scripts."""
@@ -72,22 +125,17 @@ class Status:
     def to_text(self) -> str:
         """The status for people: a calendar with a line for each month, and what failed."""
         if self.span is None:
-            return "nothing is loaded, nothing has failed"
-        loaded, failed = self.state.loaded, [failure.window for failure in self.state.failed]
-        unsettled = [reading.window for reading in self.state.unsettled]
-        counts = (
-            f"{counted(count_days(loaded), 'day')} loaded, {count_days(failed):,} failed, "
-            f"{count_days(self.missing):,} missing between {self.span.first} and {self.span.last}"
-        )
-        lines = [counts, f"{'':9}{''.join(str(day % 10) for day in range(1, 32))}"]
-        marks = _marks(loaded, _LOADED) | _marks(unsettled, _UNSETTLED) | _marks(failed, _FAILED)
-        for month in _months(self.span):
+            return self.summary
+        lines = [self.summary, f"{'':9}{''.join(str(day % 10) for day in range(1, 32))}"]
+        kinds = self.kinds(self.span)
+        for month in months(self.span):
             days = monthrange(month.year, month.month)[1]
             cells = (month.replace(day=number) for number in range(1, days + 1))
-            row = "".join(marks.get(day, _MISSING if day in self.span else " ") for day in cells)
+            row = "".join(MARKS[kinds[day]] if day in kinds else " " for day in cells)
             lines.append(f"{month:%Y-%m}  {row}".rstrip())
-        again = f"{_UNSETTLED} loaded, read again for late events  " if unsettled else ""
-        lines.append(f"{_LOADED} loaded  {again}{_FAILED} failed  {_MISSING} missing")
+        optional = set() if self.state.unsettled else {DayKind.UNSETTLED}
+        legend = (f"{mark} {kind}" for kind, mark in MARKS.items() if kind not in optional)
+        lines.append("  ".join(legend))
         lines.extend(
             f"failed: {failure.window} after {counted(failure.attempts, 'attempt')}, "
             f"{printable(failure.failed_at)}: {printable(failure.error)}"
@@ -96,11 +144,8 @@ class Status:
         return "\n".join(lines)
 
 
-def _marks(windows: Iterable[Window], mark: str) -> dict[date, str]:
-    return {day: mark for window in windows for day in window.days()}
-
-
-def _months(span: Window) -> Iterable[date]:
+def months(span: Window) -> Iterable[date]:
+    """The first day of each month of a span."""
     first = span.first.year * 12 + span.first.month - 1
     last = span.last.year * 12 + span.last.month - 1
     return (date(number // 12, number % 12 + 1, 1) for number in range(first, last + 1))

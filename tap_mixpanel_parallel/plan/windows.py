@@ -19,6 +19,9 @@ EARLIEST_DAY: Final = date(1970, 1, 1)
 LONGEST_WINDOW: Final = 3650
 """The most days that a person can choose for the longest window."""
 
+_SHORTEST: Final = 3
+"""Days that a window has at least if it is cut for more workers: each request is one of few."""
+
 
 @dataclass(frozen=True, order=True, slots=True)
 class Window:
@@ -133,12 +136,7 @@ def divide(window: Window, parts: int) -> list[Window]:
 
 
 def cut(windows: Iterable[Window], longest: int) -> list[Window]:
-    """Cut days into plain windows of `longest` days; a range's last one is the rest.
-
-    Args:
-        windows: The days to cut.
-        longest: The longest window, in days.
-    """
+    """Cut days into plain windows of `longest` days; a range's last one is the rest."""
     return [
         Window(first, min(first + timedelta(days=longest - 1), window.last))
         for window in merge(windows)
@@ -146,31 +144,41 @@ def cut(windows: Iterable[Window], longest: int) -> list[Window]:
     ]
 
 
-def cut_balanced(windows: Iterable[Window], longest: int, workers: int) -> list[Window]:
-    """Cut days into equal windows that keep all workers busy to the end.
+def cut_balanced(
+    windows: Iterable[Window], longest: int, workers: int, most: int | None = None
+) -> list[Window]:
+    """Cut days into windows that keep all workers busy to the end.
 
-    The count is a multiple of `workers` (as few rounds as `longest` and the gaps allow)
-    and never more than the days, so no round is left half empty. Of several ranges, the
-    one whose windows are longest is cut further first, so lengths stay as equal as gaps
-    allow.
+    Days that two windows hold become as few windows as `longest` and the gaps allow. More days
+    become a multiple of `workers`, in as few rounds as `longest` allows, so that no round is left
+    half empty; but no range is cut below three days a window for that. Of several ranges, the
+    one whose windows are longest is cut further first, so lengths stay as equal as gaps allow.
 
     Args:
         windows: The days to cut.
         longest: The longest window, in days.
         workers: How many windows are fetched at once.
+        most: How many windows there should be at most, if so many can hold the days.
     """
     ranges = merge(windows)
-    days = count_days(ranges)
-    if days == 0:
-        return []
     parts = [-(-len(window) // longest) for window in ranges]
-    wanted = min(days, workers * -(-sum(parts) // workers))
-    by_length = [(-len(window) / parts[n], n) for n, window in enumerate(ranges)]
+    fewest = sum(parts)
+    wanted = workers * -(-fewest // workers) if count_days(ranges) > 2 * longest else fewest
+    if most is not None:
+        wanted = min(wanted, most)
+    by_length = [
+        (-len(window) / parts[n], n)
+        for n, window in enumerate(ranges)
+        if len(window) // _SHORTEST > parts[n]
+    ]
     heapq.heapify(by_length)
-    for _ in range(wanted - sum(parts)):
-        n = by_length[0][1]
+    for _ in range(wanted - fewest):
+        if not by_length:
+            break
+        _, n = heapq.heappop(by_length)
         parts[n] += 1
-        heapq.heapreplace(by_length, (-len(ranges[n]) / parts[n], n))
+        if len(ranges[n]) // _SHORTEST > parts[n]:
+            heapq.heappush(by_length, (-len(ranges[n]) / parts[n], n))
     return [
         part for window, count in zip(ranges, parts, strict=True) for part in divide(window, count)
     ]
@@ -184,18 +192,16 @@ class Cutting:
         longest: The longest window, in days.
         workers: How many windows are fetched at once; 1 is the sequential mode.
         balance: Whether several workers get equal windows (see `cut_balanced`).
+        most: How many windows there should be at most, if so many can hold the days.
     """
 
     longest: int
     workers: int
     balance: bool = True
+    most: int | None = None
 
     def cut(self, days: Iterable[Window]) -> list[Window]:
-        """The windows to fetch for these days.
-
-        As many days as one window holds are never cut up: parallelism gains nothing there.
-        """
-        ranges = merge(days)
-        if self.balance and self.workers > 1 and count_days(ranges) > self.longest:
-            return cut_balanced(ranges, self.longest, self.workers)
-        return cut(ranges, self.longest)
+        """The windows to fetch for these days."""
+        if self.balance and self.workers > 1:
+            return cut_balanced(days, self.longest, self.workers, self.most)
+        return cut(days, self.longest)

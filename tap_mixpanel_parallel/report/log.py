@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import logging
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from tap_mixpanel_parallel.exceptions import AttemptError, ThreadError
 from tap_mixpanel_parallel.fetch.progress import Retrying, Waiting
-from tap_mixpanel_parallel.report.observers import Converted, Failed, LeftOut, Looked
-from tap_mixpanel_parallel.wording import counted, format_bytes, format_seconds
+from tap_mixpanel_parallel.report.observers import Converted, Failed, LeftOut
+from tap_mixpanel_parallel.report.position import tell_position
+from tap_mixpanel_parallel.wording import counted, format_bytes, format_moment, format_seconds
 from tap_mixpanel_parallel.write.output import Written
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tap_mixpanel_parallel.report.observers import RunEvent
-    from tap_mixpanel_parallel.report.progress import Progress, Request
+    from tap_mixpanel_parallel.report.progress import Progress
     from tap_mixpanel_parallel.report.results import BatchResult
     from tap_mixpanel_parallel.settings.settings import Settings
 
-_LONG_SECONDS: Final = 600.0
-"""A request that takes so long gets a line, and another after each time as long again."""
+_BEAT_SECONDS: Final = 30.0
+"""How often a line says what is under way."""
 
 
 class LogLines:
@@ -48,7 +52,6 @@ class LogLines:
         self._settings = settings
         self._redact = redact
         self._shown = logging.DEBUG if quiet else logging.INFO
-        self._told: dict[Request, int] = {}
 
     def __call__(self, event: RunEvent) -> None:
         """Log an event, if there is anything to say of it."""
@@ -62,31 +65,38 @@ class LogLines:
                     self._redact(error),
                     format_seconds(pause),
                 )
-            case Waiting(seconds):
+            case Waiting(until, seconds, None):
                 self._logger.info(
                     "%d requests have started within an hour, as many as requests_per_hour "
-                    "allows: the next starts in %s",
+                    "allows: the next starts in %s, at %s",
                     self._settings.requests_per_hour,
                     format_seconds(seconds),
+                    format_moment(until),
+                )
+            case Waiting(until, seconds, AttemptError() as error):
+                self._logger.info(
+                    "Mixpanel takes no further request for now (%s): it is asked again in %s, "
+                    "at %s",
+                    self._redact(error),
+                    format_seconds(seconds),
+                    format_moment(until),
                 )
             case Converted():
                 self._log_oddities(event)
             case Written():
-                self._log_loaded(self._progress.batches[-1])
+                self._log_written(self._progress.batches[-1])
             case Failed():
                 self._log_failed(self._progress.batches[-1])
             case LeftOut(body, _, reason):
                 self._logger.warning(
                     "%s: %s is left out. %s", body.window, body.window.last, reason
                 )
-            case Looked():
-                self._log_long_requests()
 
     def _log_oddities(self, converted: Converted) -> None:
         part = converted.part
         if part.strays:
             self._logger.warning(
-                "%s: events whose time lies outside these days: %d; they are loaded",
+                "%s: events whose time lies outside these days: %d; they are handed on too",
                 part.window,
                 part.strays,
             )
@@ -98,60 +108,94 @@ class LogLines:
                 converted.quarantine,
             )
 
-    def _log_loaded(self, result: BatchResult) -> None:
-        progress = self._progress
+    def _log_written(self, result: BatchResult) -> None:
         quarantined = (
             f", {counted(result.quarantined, 'line')} quarantined" if result.quarantined else ""
         )
-        is_last = len(progress.batches) == progress.total
-        left = "done" if is_last else f"about {format_seconds(progress.seconds_left)} left"
         self._logger.log(
             self._shown,
-            "%s loaded: %s events, %s in %s%s (%d of %d, %s)",
+            "%s handed to the loader: %s, %s in %s%s (%s)",
             result.window,
-            f"{result.events:,}",
+            counted(result.events, "event"),
             format_bytes(result.size),
             format_seconds(result.seconds),
             quarantined,
-            len(progress.batches),
-            progress.total,
-            left,
+            tell_position(self._progress),
         )
 
     def _log_failed(self, result: BatchResult) -> None:
         self._logger.error(
-            "%s failed after %s: %s (%d of %d)",
+            "%s failed after %s: %s (%s)",
             result.window,
             counted(result.attempts, "attempt"),
             result.error,
-            len(self._progress.batches),
-            self._progress.total,
+            tell_position(self._progress),
         )
 
-    def _log_long_requests(self) -> None:
-        active = self._progress.active
-        self._told = {request: self._told.get(request, 0) for request in active}
-        for request in active:
-            seconds = self._progress.now() - request.started
-            if seconds >= (self._told[request] + 1) * _LONG_SECONDS:
-                self._told[request] = int(seconds / _LONG_SECONDS)
-                self._logger.log(
-                    self._shown,
-                    "%s: under way for %s, %s so far",
-                    request.window,
-                    format_seconds(seconds),
-                    format_bytes(request.received),
-                )
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Say now and then what is under way, also while the loader makes the run wait.
+
+        Raises:
+            ThreadError: If the machine lets no further thread start.
+        """
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(_BEAT_SECONDS):
+                self.tell_under_way()
+
+        thread = threading.Thread(target=beat, name="log", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise ThreadError(error) from None
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def tell_under_way(self) -> None:
+        """Log what is under way, if anything is."""
+        progress = self._progress
+        active, pausing = progress.active, progress.pausing
+        found = []
+        received = [request.received for request in active]
+        if waiting := received.count(0):
+            found.append(f"{counted(waiting, 'window')} waiting for the first byte")
+        if coming := len(active) - waiting:
+            size = format_bytes(sum(received))
+            found.append(f"{counted(coming, 'window')} receiving, {size} so far")
+        if active:
+            oldest = min(active, key=lambda request: request.started)
+            age = format_seconds(progress.now() - oldest.started)
+            found.append(f"the longest {oldest.window}, for {age}")
+        if pausing:
+            first = min(pausing, key=lambda window: window.due)
+            pause = format_seconds(max(first.due - progress.now(), 0.0))
+            found.append(
+                f"{counted(len(pausing), 'window')} to be tried again, the first {first.window}, "
+                f"try {first.attempt} of {progress.max_attempts} in {pause}"
+            )
+        if progress.arrived:
+            found.append(f"{counted(progress.arrived, 'window')} on the way to the loader")
+        if found:
+            self._logger.log(
+                self._shown, "under way: %s (%s)", "; ".join(found), tell_position(progress)
+            )
 
     def sum_up(self) -> None:
         """Log the outcome, with a table of what failed."""
         result, total = self._progress.result, self._progress.total
         loaded = len(result.batches) - len(result.failed)
+        repeat = "duplicates dropped" if self._settings.deduplicate else "of them duplicates"
         self._logger.info(
-            "%d of %d windows loaded: %s events, %s in %s",
+            "%d of %s handed to the loader: %s%s, %s in %s",
             loaded,
-            total,
-            f"{result.total_events:,}",
+            counted(total, "window"),
+            counted(result.total_events, "event"),
+            f", {result.duplicates:,} {repeat}" if result.duplicates else "",
             format_bytes(sum(batch.size for batch in result.batches)),
             format_seconds(result.seconds),
         )
@@ -168,9 +212,12 @@ class LogLines:
                 for b in result.failed
             ]
             table = "\n".join(f"  {a:<12}{b:<12}{c:>8}  {d}" for a, b, c, d in rows)
+            pages = ", ".join(sorted({batch.read_on for batch in result.failed if batch.read_on}))
             self._logger.error(
-                "%d of %d windows failed; the next run with this state reads them again:\n%s",
+                "%d of %d windows failed; the next run with this state reads them again:\n%s\n"
+                "see %s",
                 len(result.failed),
                 total,
                 table,
+                pages,
             )

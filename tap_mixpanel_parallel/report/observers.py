@@ -55,22 +55,8 @@ class LeftOut:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Looked:
-    """The run has looked up while it waits for windows: twice a second at most."""
-
-
 RunEvent = (
-    Requested
-    | Progressed
-    | Ended
-    | Retrying
-    | Waiting
-    | Converted
-    | Written
-    | Failed
-    | LeftOut
-    | Looked
+    Requested | Progressed | Ended | Retrying | Waiting | Converted | Written | Failed | LeftOut
 )
 Observer = Callable[[RunEvent], None]
 

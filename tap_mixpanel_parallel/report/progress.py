@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from tap_mixpanel_parallel.fetch.progress import Ended, Progressed, Requested
+from tap_mixpanel_parallel.fetch.progress import Ended, Progressed, Requested, Retrying, Waiting
+from tap_mixpanel_parallel.fetch.rate_limit import SECOND
+from tap_mixpanel_parallel.plan.windows import Window
+from tap_mixpanel_parallel.report.estimate import Expected, Fetched, Pace
 from tap_mixpanel_parallel.report.observers import Failed, LeftOut
 from tap_mixpanel_parallel.report.results import BatchProgress, BatchResult, ParallelFetchResult
 from tap_mixpanel_parallel.write.output import Written
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+    from datetime import datetime
     from pathlib import Path
 
     from tap_mixpanel_parallel.clock import Clock
+    from tap_mixpanel_parallel.fetch.progress import FetchEvent
     from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
     from tap_mixpanel_parallel.fetch.scheduler import Body
-    from tap_mixpanel_parallel.plan.windows import Window
     from tap_mixpanel_parallel.report.observers import RunEvent
+    from tap_mixpanel_parallel.settings.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,64 +56,140 @@ class Request:
         return 0
 
 
+@dataclass(frozen=True, slots=True)
+class Pausing:
+    """A window that waits for its next attempt.
+
+    Attributes:
+        window: The days.
+        attempt: The number of that attempt.
+        due: When it starts, in the clock's seconds.
+    """
+
+    window: Window
+    attempt: int
+    due: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """When a window came whole, and how long its request took."""
+
+    at: float
+    seconds: float
+
+
 class Progress:
     """Counts what a run's events tell. An observer that others ask.
 
     Attributes:
         total: Windows of the run.
-        batches: Those that have ended.
+        max_attempts: How often a window is requested at most.
+        batches: The windows that have ended.
     """
 
     def __init__(
         self,
-        total: int,
+        windows: Iterable[Window],
+        settings: Settings,
         limit: RateLimit,
         clock: Clock,
         on_batch_complete: Callable[[BatchProgress], None] = lambda _: None,
     ) -> None:
-        """Count a run of `total` windows.
+        """Count a run of these windows.
 
         Args:
-            total: The run's windows.
+            windows: The run's windows, in their order.
+            settings: The checked settings.
             limit: Counts the starts of requests.
             clock: The time.
             on_batch_complete: Called as each window ends.
         """
-        self.total = total
+        self.max_attempts = settings.max_attempts
         self.batches: list[BatchResult] = []
         self._limit = limit
         self._clock = clock
         self._on_batch_complete = on_batch_complete
         self._started = clock.monotonic()
-        self._requested: set[Window] = set()
+        self._pace = Pace(settings.concurrency, SECOND / settings.requests_per_second)
+        self._new = dict.fromkeys(windows)  # those that were never requested
+        self.total = len(self._new)
         self._active: dict[Window, Request] = {}
+        self._pausing: dict[Window, Pausing] = {}
+        self._arrived: dict[Window, _Arrival] = {}
+        self._held_until = 0.0
+        # They are written one after another; how long that took, and until when.
+        self._days_written, self._seconds_of_writing, self._written_at = 0, 0.0, 0.0
 
     def __call__(self, event: RunEvent) -> None:
         """Take note of an event."""
+        now = self._clock.monotonic()
+        match event:
+            case Written(body, part):
+                size = body.download.size if body.download else 0
+                self._measure(body.window, size, now)
+                left_out = part.malformed.count if part.malformed else 0
+                self._end(
+                    body,
+                    events=part.events,
+                    size=size,
+                    quarantined=left_out,
+                    duplicates=part.duplicates,
+                )
+            case Failed(body, reason):
+                self._end(body, error=reason)
+            case LeftOut(body, Window() as rest, _):
+                self._arrived.pop(body.window, None)
+                self._new[rest] = None  # it is requested in its place
+            case LeftOut(body):
+                self._end(body)
+            case Requested() | Progressed() | Ended() | Retrying() | Waiting():
+                self._note_fetch(event, now)
+
+    def _note_fetch(self, event: FetchEvent, now: float) -> None:
         match event:
             case Requested(window, attempt, path):
-                self._requested.add(window)
-                self._active[window] = Request(window, attempt, self._clock.monotonic(), path)
+                self._new.pop(window, None)
+                self._pausing.pop(window, None)
+                self._held_until = 0.0
+                self._active[window] = Request(window, attempt, now, path)
             case Progressed(window):
                 if (request := self._active.get(window)) is not None:
                     self._active[window] = replace(request, remote=event)
             case Ended(window):
-                self._active.pop(window, None)
-            case Written(body, part):
-                size = body.download.size if body.download else 0
-                left_out = part.malformed.count if part.malformed else 0
-                self._end(body, events=part.events, size=size, quarantined=left_out)
-            case Failed(body, reason):
-                self._end(body, error=reason)
-            case LeftOut(body, None, _):
-                self._end(body)
-            case LeftOut(body, _, _):
-                self._requested.discard(body.window)  # the rest is requested in its place
+                if (request := self._active.pop(window, None)) is not None:
+                    self._arrived[window] = _Arrival(now, now - request.started)
+            case Retrying(window, attempt, _, pause):
+                self._arrived.pop(window, None)
+                self._pausing[window] = Pausing(window, attempt + 1, now + pause)
+            case Waiting(_, seconds):
+                self._held_until = now + seconds
 
     @property
     def active(self) -> list[Request]:
         """The requests that are under way, sorted by their days."""
         return sorted(self._active.values(), key=lambda request: request.window)
+
+    @property
+    def pausing(self) -> list[Pausing]:
+        """The windows that wait for another attempt, sorted by their days."""
+        return sorted(self._pausing.values(), key=lambda pausing: pausing.window)
+
+    @property
+    def arrived(self) -> int:
+        """How many windows have come, and are not handed on yet."""
+        return len(self._arrived)
+
+    @property
+    def held_until(self) -> datetime | None:
+        """When the hourly limit lets the next request start; None if it holds none back."""
+        seconds = self._held_until - self.now()
+        return self._clock.now() + timedelta(seconds=seconds) if seconds > 0 else None
+
+    @property
+    def failed(self) -> list[Window]:
+        """The windows that have failed for good, as they did."""
+        return [batch.window for batch in self.batches if not batch.success]
 
     @property
     def elapsed(self) -> float:
@@ -120,22 +202,24 @@ class Progress:
         return sum(batch.events for batch in self.batches)
 
     @property
-    def seconds_held(self) -> float:
-        """Seconds for which the hourly limit holds back the last first request at least."""
-        return self._limit.seconds_until(self.total - len(self._requested))
-
-    @property
-    def seconds_to_next_start(self) -> float:
-        """Seconds until the hourly limit lets the next request start."""
-        return self._limit.seconds_until(1)
-
-    @property
-    def seconds_left(self) -> float:
-        """An estimate from the pace so far, and the hourly limit."""
-        completed = len(self.batches)
-        if not completed:
+    def seconds_left(self) -> float | None:
+        """An estimate of the rest; None as long as it would mislead."""
+        if len(self.batches) == self.total:
             return 0.0
-        return max(self.elapsed / completed * (self.total - completed), self.seconds_held)
+        new = list(self._new)
+        held = self._limit.seconds_until(len(new))  # until the last of them may start
+        if not self._pace.is_credible(self.total):
+            return held or None
+        now = self.now()
+        under_way = [Expected(len(r.window), now - r.started, r.received) for r in self.active]
+        to_come = [Expected(len(p.window), pause=max(p.due - now, 0.0)) for p in self.pausing]
+        to_come += [Expected(len(window)) for window in new]
+        fetching = self._pace.seconds_to_fetch(under_way, to_come)
+        if held:
+            fetching = max(fetching, held + self._pace.seconds_of(len(new[-1])))
+        days = sum(window.days for window in [*under_way, *to_come])
+        days += sum(map(len, list(self._arrived)))
+        return max(fetching, self._seconds_of_writing / self._days_written * days)
 
     @property
     def result(self) -> ParallelFetchResult:
@@ -146,6 +230,15 @@ class Progress:
         """The clock's seconds."""
         return self._clock.monotonic()
 
+    def _measure(self, window: Window, size: int, now: float) -> None:
+        """See from a window that is written how long fetching and writing take."""
+        if (arrival := self._arrived.pop(window, None)) is None:
+            return
+        self._pace.add(Fetched(len(window), arrival.seconds, size))
+        self._days_written += len(window)
+        self._seconds_of_writing += now - max(arrival.at, self._written_at)
+        self._written_at = now
+
     def _end(
         self,
         body: Body,
@@ -153,8 +246,10 @@ class Progress:
         events: int = 0,
         size: int = 0,
         quarantined: int = 0,
+        duplicates: int | None = 0,
         error: str | None = None,
     ) -> None:
+        self._arrived.pop(body.window, None)
         result = BatchResult(
             window=body.window,
             events=events,
@@ -163,6 +258,8 @@ class Progress:
             attempts=body.attempts,
             error=error,
             quarantined=quarantined,
+            read_on=body.error.read_on if body.error else None,
+            duplicates=duplicates,
         )
         self.batches.append(result)
         self._on_batch_complete(

@@ -20,12 +20,15 @@ class BatchResult:
 
     Attributes:
         window: Its days.
-        events: How many events were emitted; 0 if it failed.
+        events: How many events were handed to the loader; 0 if it failed.
         size: The bytes received in the attempt that counted, compressed.
         seconds: From the window's first request to its outcome.
         attempts: How often it was requested.
         error: Why it failed; None if it is loaded.
         quarantined: Lines that went to the quarantine file.
+        duplicates: How many events repeat one of the window: they are among `events`, or
+            `deduplicate` has dropped them. None if they were not counted.
+        read_on: The part of the documents about such an error; None if it is loaded.
     """
 
     window: Window
@@ -35,15 +38,17 @@ class BatchResult:
     attempts: int
     error: str | None = None
     quarantined: int = 0
+    duplicates: int | None = 0
+    read_on: str | None = None
 
     @property
     def success(self) -> bool:
-        """Whether the window is loaded."""
+        """Whether the window is handed to the loader."""
         return self.error is None
 
     @property
     def status(self) -> Status:
-        """`loaded` or `failed`."""
+        """`loaded`, which is handed to the loader, or `failed`."""
         return "loaded" if self.success else "failed"
 
 
@@ -55,13 +60,14 @@ class BatchProgress:
         result: The window's outcome.
         completed: Windows that have ended, this one included.
         total: Windows of the run.
-        seconds_left: An estimate from the pace so far, and the hourly limit.
+        seconds_left: An estimate from the pace so far, and the hourly limit; None as long as
+            it would mislead.
     """
 
     result: BatchResult
     completed: int
     total: int
-    seconds_left: float
+    seconds_left: float | None
 
     @property
     def window(self) -> Window:
@@ -93,8 +99,14 @@ class ParallelFetchResult:
 
     @property
     def total_events(self) -> int:
-        """The events that were emitted."""
+        """The events that were handed to the loader."""
         return sum(batch.events for batch in self.batches)
+
+    @property
+    def duplicates(self) -> int | None:
+        """How many events repeat another of their window; None if not all were counted."""
+        counts = [batch.duplicates for batch in self.batches]
+        return None if None in counts else sum(count or 0 for count in counts)
 
     @property
     def failed(self) -> tuple[BatchResult, ...]:
@@ -103,5 +115,5 @@ class ParallelFetchResult:
 
     @property
     def success(self) -> bool:
-        """Whether every window is loaded."""
+        """Whether every window is handed to the loader."""
         return not self.failed

@@ -21,7 +21,6 @@ from tap_mixpanel_parallel.sandbox.shaping import Shaping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from types import TracebackType
     from typing import Self
 
 _DEFAULT_PROJECT = Project()
@@ -138,13 +137,7 @@ class Sandbox:
         """Start, if it is not started yet."""
         return self if self._server else self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Stop."""
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def export(

@@ -109,7 +109,7 @@ def read_batch(reader: ConfigReader) -> BatchConfig | None:
 
 
 def _object(reader: ConfigReader, name: str, value: object) -> dict[str, Any] | None:
-    """The part of that name, with no other keys than it can have; None if it is no object."""
+    """The part of that name, with known keys only; None if it is not an object."""
     place = _place(name)
     if not isinstance(value, Mapping):
         # Not quoted: a text that is nearly JSON may hold the storage's secrets.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -77,11 +78,23 @@ def read_replay(reader: ConfigReader, today: date) -> Window | None:
     if value is None:
         return None
     try:
-        first, dots, last = value.partition("..")
+        return parse_days(value, today)
+    except ValueError as error:
+        reader.reject("replay", value, str(error))
+        return None
+
+
+def parse_days(text: str, today: date) -> Window:
+    """Parse a day, or a range of days up to today.
+
+    Raises:
+        ValueError: If it is not one; it says what to give.
+    """
+    first, dots, last = text.partition("..")
+    with suppress(ValueError):
         window = Window.parse(first, last if dots else first)
-    except ValueError:
-        window = None
-    if window is None or window.first < EARLIEST_DAY or window.last > today:
-        days = f"a range of days from {EARLIEST_DAY} to {today}"
-        reader.reject("replay", value, f"is not {days}; give e.g. 2025-01-05..2025-01-11")
-    return window
+        if window.first >= EARLIEST_DAY and window.last <= today:
+            return window
+    raise ValueError(
+        f"is not a range of days from {EARLIEST_DAY} to {today}; give e.g. 2025-01-05..2025-01-11"
+    )

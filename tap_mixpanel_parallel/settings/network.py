@@ -28,8 +28,8 @@ def is_url(value: str, schemes: frozenset[str] = API_SCHEMES) -> bool:
     """Whether a text is a URL of one of these schemes, without a query."""
     try:
         parts = urlsplit(value)
-        # Reading the port checks it; preparing a request, the host.
-        fits = parts.scheme in schemes and parts.port != 0
+        # Reading the port checks it; preparing a request, the host, but for blanks in it.
+        fits = parts.scheme in schemes and parts.port != 0 and len(value.split()) == 1
         Request("GET", value).prepare()
     except ValueError:
         return False

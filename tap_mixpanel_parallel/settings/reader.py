@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo, available_timezones
 
-from tap_mixpanel_parallel.settings.forms import value_of
 from tap_mixpanel_parallel.settings.network import connection_problems, is_url, sends_in_clear
+from tap_mixpanel_parallel.settings.report_file import report_problem
 from tap_mixpanel_parallel.settings.schema import CONFIG_SCHEMA
+from tap_mixpanel_parallel.settings.values import value_of
 from tap_mixpanel_parallel.wording import shown
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class ConfigReader:
         value: float = self.value(name)
         schema = self._schema(name)
         low, high = schema["minimum"], schema["maximum"]
-        # A bool is an int to Python, and to nobody else.
+        # To Python, a bool is an int.
         if isinstance(value, types) and not isinstance(value, bool) and low <= value <= high:
             return value
         self.reject(name, value, f"is not valid; give {kind} from {low:,} to {high:,}")
@@ -179,6 +180,16 @@ class ConfigReader:
         hint = f"did you mean {near[0]}?" if near else "give e.g. America/Los_Angeles"
         self.reject(name, value, f"is not an IANA time zone; {hint}")
         return ZoneInfo("UTC")
+
+    def report_file(self, name: str) -> Path | None:
+        """A file that a report can be written to; None if it is not set."""
+        given = self.text(name)
+        if given is None:
+            return None
+        path = Path(given)
+        if (problem := report_problem(path)) is not None:
+            self.reject(name, given, problem)
+        return path
 
     def directory(self, name: str) -> Path:
         """A writable folder; by default the system's for temporary files."""

@@ -103,8 +103,8 @@ _PROPERTIES: Final = {
     ),
     "balance_windows": _boolean(
         "Balance windows",
-        "In parallel mode: equal windows, a multiple of `workers`, none longer "
-        "than `window_days`. `false`: plain windows of `window_days`.",
+        "In parallel mode: more days than two windows hold are spread over all `workers`, in "
+        "windows of at least three days. `false`: plain windows of `window_days`.",
         default=True,
     ),
     "lookback_days": _number(
@@ -147,6 +147,12 @@ _PROPERTIES: Final = {
         "On a malformed line",
         "`fail` the window, or `quarantine` the line to a file and load the rest.",
     ),
+    "summary_format": _choice(
+        ["text", "json"],
+        "Summary format",
+        "`json`: the last line on standard error is the run's numbers, as JSON. See "
+        "[Watching](docs/schedules.md#watching).",
+    ),
     "max_attempts": _number(
         "Maximum attempts",
         "Tries for one window in one run, for errors worth another try.",
@@ -164,6 +170,11 @@ _PROPERTIES: Final = {
         "Mixpanel's limit, for accounts that have another.",
         bounds=(1, 1_000_000),
         default=60,
+    ),
+    "on_hourly_limit": _choice(
+        ["wait", "fail"],
+        "On the hourly limit",
+        "`wait` until Mixpanel takes more requests, or `fail`: load what the hour allows, exit 1.",
     ),
     "request_timeout": _number(
         "Request timeout",
@@ -219,6 +230,11 @@ _PROPERTIES: Final = {
     "spool_dir": _text(
         "Spool directory",
         "Where windows wait on disk. Default: the system's temporary directory.",
+    ),
+    "report": _text(
+        "Report",
+        "The file of the run report, an HTML page; see [Report](docs/report.md). "
+        "On the command line: `--report FILE`.",
     ),
 }
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from tap_mixpanel_parallel.exceptions import SettingsError
+from tap_mixpanel_parallel.plan.hour import Hour
 from tap_mixpanel_parallel.plan.plan import Plan, make_plan
 from tap_mixpanel_parallel.plan.windows import Cutting, Window, subtract
 from tap_mixpanel_parallel.settings.batch import BatchConfig, read_batch
@@ -16,7 +17,7 @@ from tap_mixpanel_parallel.settings.credentials import Credentials, read_credent
 from tap_mixpanel_parallel.settings.dates import is_period, read_replay, read_wanted
 from tap_mixpanel_parallel.settings.machines import Machines, read_machines
 from tap_mixpanel_parallel.settings.reader import ConfigReader
-from tap_mixpanel_parallel.settings.schema import API_URLS, SANDBOX
+from tap_mixpanel_parallel.settings.schema import API_URLS, CONFIG_SCHEMA, SANDBOX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -62,9 +63,11 @@ class Settings:
     deduplicate: bool
     on_failed_window: str
     on_malformed_line: str
+    summary_format: str
     max_attempts: int
     requests_per_second: int
     requests_per_hour: int
+    on_hourly_limit: str
     request_timeout: float
     attempt_timeout: int
     max_window_mb: int
@@ -72,6 +75,7 @@ class Settings:
     processes: int | None
     machines: Machines | None
     spool_dir: Path
+    report: Path | None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -103,10 +107,7 @@ class Settings:
 
     @property
     def fingerprint(self) -> str:
-        """A name for what is read, and of which project: no tap that reads something else has it.
-
-        It has 32 bits of a hash, from which no secret can be found.
-        """
+        """A name for what is read, and of which project: who reads something else has another."""
         # Without a project's id, its secret is what tells it from others.
         secret = self.credentials.secret if self.credentials else None
         selection = [
@@ -117,13 +118,21 @@ class Settings:
             self.where,
             self.project_timezone.key,
         ]
-        return hashlib.sha256(json.dumps(selection).encode()).hexdigest()[:8]
+        return _hashed(selection)
 
-    def plan(self, state: ExportState) -> Plan:
+    @property
+    def account(self) -> str | None:
+        """A name for whose limits count; None for a sandbox that the run starts for itself."""
+        url = self.api_url or API_URLS.get(self.region)
+        secret = self.credentials.secret if self.credentials else None
+        return None if url is None else _hashed([url, self.project_id or secret])
+
+    def plan(self, state: ExportState, hour: Hour | None = None) -> Plan:
         """What a run with these settings fetches.
 
         Args:
             state: What is loaded.
+            hour: What may start within the hour; by default, as much as in any.
         """
         return make_plan(
             state,
@@ -132,7 +141,8 @@ class Settings:
             lookback_days=self.lookback_days,
             replay=self.replay,
             cutting=Cutting(self.window_days, self.concurrency, self.balance_windows),
-            requests_per_hour=self.requests_per_hour,
+            hour=hour or Hour(self.requests_per_hour),
+            waits=self.on_hourly_limit == "wait",
         )
 
     @classmethod
@@ -140,10 +150,6 @@ class Settings:
         cls, config: Mapping[str, Any], *, today: Callable[[ZoneInfo], date]
     ) -> Settings:
         """Validate a configuration.
-
-        Args:
-            config: The Singer configuration; what it lacks takes the default.
-            today: The current day in a time zone.
 
         Raises:
             SettingsError: If a setting is not valid; it names every problem.
@@ -155,6 +161,10 @@ class Settings:
         project_id = reader.text("project_id", numbers=True)
         workers = reader.integer("workers")
         parallel = reader.boolean("parallel")
+        if not parallel and workers != CONFIG_SCHEMA["properties"]["workers"]["default"]:
+            reader.warnings.append(
+                f"workers: {workers} has no effect without parallel: true (or --parallel)"
+            )
         if parallel and workers > _MODEST_WORKERS:
             reader.warnings.append(
                 f"workers: {workers} use over a fifth of the 100 requests that Mixpanel "
@@ -194,9 +204,11 @@ class Settings:
             deduplicate=reader.boolean("deduplicate"),
             on_failed_window=reader.choice("on_failed_window"),
             on_malformed_line=reader.choice("on_malformed_line"),
+            summary_format=reader.choice("summary_format"),
             max_attempts=reader.integer("max_attempts"),
             requests_per_second=reader.integer("requests_per_second"),
             requests_per_hour=reader.integer("requests_per_hour"),
+            on_hourly_limit=reader.choice("on_hourly_limit"),
             request_timeout=reader.number("request_timeout"),
             attempt_timeout=reader.integer("attempt_timeout"),
             max_window_mb=reader.integer("max_window_mb"),
@@ -204,8 +216,14 @@ class Settings:
             processes=reader.optional_integer("processes"),
             machines=machines,
             spool_dir=reader.directory("spool_dir"),
+            report=reader.report_file("report"),
             warnings=tuple(reader.warnings),
         )
         if reader.problems:
             raise SettingsError(reader.problems)
         return settings
+
+
+def _hashed(values: list[Any]) -> str:
+    """32 bits of a hash, from which no secret can be found."""
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:8]

@@ -47,12 +47,7 @@ class Output:
     """Writes parts as they are taken, so that a reader never waits for the next conversion."""
 
     def __init__(self, sink: Sink, notify: Callable[[Written], None]) -> None:
-        """Write to this sink.
-
-        Args:
-            sink: Where messages go.
-            notify: Told of each part that is written.
-        """
+        """Write to this sink, and tell of each part that is written."""
         self._sink = sink
         self._notify = notify
         self._leaving: tuple[Written, ExportState] | None = None
@@ -78,10 +73,15 @@ class Output:
         """
         self.flush()
         self._leaving = Written(body, part), state
-        try:
-            self._file = read_back(part.path)
-        except OSError as error:
-            raise self._unreadable(error) from None
+        self._open(part)
+
+    def check(self) -> None:
+        """Notice that the run should end."""
+        self._sink.check()
+
+    def write_state(self, state: ExportState) -> None:
+        """Write a STATE that no part needs."""
+        self._sink.write_state(state)
 
     def write_pending(self) -> None:
         """Write what is taken without waiting; notice that the run should end."""
@@ -121,6 +121,12 @@ class Output:
         if self._file is not None:
             self._file.close()
 
+    def _open(self, part: Part) -> None:
+        try:
+            self._file = read_back(part.path)
+        except OSError as error:
+            raise self._unreadable(error) from None
+
     def _end(self) -> None:
         if self._leaving is None:
             return
@@ -150,3 +156,37 @@ class Output:
             f"spool_dir: {path} can't be read back ({error.strerror}), so the run ends; "
             "the next run reads its window again"
         )
+
+
+class Handover(Output):
+    """Leaves each part to whoever drives the run, and its state follows as they come back."""
+
+    def __init__(
+        self, keep: Callable[[ExportState], None], notify: Callable[[Written], None]
+    ) -> None:
+        """Hand parts over.
+
+        Args:
+            keep: Takes the states.
+            notify: Told of each part that was taken.
+        """
+        super().__init__(_States(keep), notify)
+
+    def _open(self, part: Part) -> None:
+        """Leave the part's files alone."""
+
+
+class _States:
+    """A sink of nothing but states."""
+
+    def __init__(self, keep: Callable[[ExportState], None]) -> None:
+        self.write_state = keep
+
+    def write(self, lines: bytes) -> None:
+        raise NotImplementedError
+
+    def write_some(self, lines: bytes, start: int) -> int:
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Go on: a program's signals are its own."""

@@ -26,8 +26,8 @@ class Quarantine:
     def keep(self, part: Part) -> Path | None:
         """Keep a part's malformed lines, if another attempt would not mend them.
 
-        It would not if the same lines were malformed in an earlier body as well, or if there
-        is but one attempt.
+        It would not if the same lines were malformed in an earlier body as well, or if only
+        one attempt is allowed.
 
         Returns:
             The file that keeps them; None if there are none.

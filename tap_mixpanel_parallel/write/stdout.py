@@ -35,7 +35,6 @@ class LineWriter:
     """
 
     def __init__(self, fd: int) -> None:
-        """Write to this file descriptor."""
         self.stop_signal: int | None = None
         if os.isatty(fd):
             fd = _unblocked(fd)
@@ -131,7 +130,7 @@ class LineWriter:
     def _room(self) -> int:
         """Bytes that are surely taken in one go: a pipe's capacity, if it is empty.
 
-        Else it has a page, which takes at least `PIPE_BUF` bytes, or nothing (pipe(7)).
+        Otherwise it has a page, which takes at least `PIPE_BUF` bytes, or nothing (pipe(7)).
         """
         if self._is_sized and self._is_empty():
             return self._capacity()

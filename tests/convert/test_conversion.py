@@ -295,14 +295,15 @@ class TestDuplicates:
         ]
         body = b"\n".join(lines) + b"\n"
         part = convert(tmp_path, body, deduplicate=True, tolerate_malformed=tolerant)
-        assert part.events == 4
+        assert (part.events, part.duplicates) == (4, 3)
         assert [found["note"] for found in properties(part)] == [
             "late",
             "only",
             "known",
             "second",
         ]
-        assert convert(tmp_path, body).events == 7
+        kept = convert(tmp_path, body)
+        assert (kept.events, kept.duplicates) == (7, 3)
 
     @pytest.mark.usefixtures("pieces")
     def test_across_pieces(self, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from tap_mixpanel_parallel.convert.duplicates import find_replaced
+from tap_mixpanel_parallel.convert import duplicates
+from tap_mixpanel_parallel.convert.duplicates import Repeats, find_replaced
 from tap_mixpanel_parallel.convert.records import EventRecord, event_key
 
 if TYPE_CHECKING:
@@ -142,3 +143,40 @@ def test_one_of_each_stays(events: list[tuple[bytes, int | None]], size: int) ->
     assert [n for n, gone in enumerate(replaced) if not gone] == sorted(
         place for *_, place in expected.values()
     )
+
+
+class TestRepeats:
+    """How many records repeat one of the window."""
+
+    @given(st.lists(st.lists(st.integers(0, 40), max_size=20)))
+    def test_as_many_as_are_replaced(self, numbers: list[list[int]]) -> None:
+        blocks = [
+            [record(event_key("x", "", number, None), None) for number in block]
+            for block in numbers
+        ]
+        repeats = Repeats()
+        for block in blocks:
+            repeats.add(block)
+        assert repeats.count == sum(find(lambda: blocks))
+
+    def test_too_many_to_count(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(duplicates, "_MOST_COUNTED", 100)
+        repeats = Repeats()
+        repeats.add([record(event_key("x", "", n % 50, None), None) for n in range(100)])
+        assert repeats.count == 50
+        repeats.add([record(event_key("x", "", 1, None), None)])
+        repeats.add([record(event_key("x", "", 2, None), None)])
+        assert repeats.count is None
+
+    def test_memory(self) -> None:
+        blocks = list(read(window(every=10)))
+        tracemalloc.start()
+        try:
+            repeats = Repeats()
+            for block in blocks:
+                repeats.add(block)
+            assert repeats.count == LARGE // 10
+            held = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert held < 13 * LARGE

@@ -175,7 +175,7 @@ class TestParse:
             ("0001-01-01T00:00:00+14:00", (-62_135_647_200_000, True)),
         ],
     )
-    def test_forms(self, value: object, expected: tuple[int, bool]) -> None:
+    def test_values(self, value: object, expected: tuple[int, bool]) -> None:
         assert parse_time(value) == expected
 
     @pytest.mark.parametrize(

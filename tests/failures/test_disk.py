@@ -183,10 +183,10 @@ def test_no_folder_for_temporary_files(lab: Lab) -> None:
 
     assert done.returncode == 1
     assert b"Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1].endswith(
+    assert (
         b"spool_dir: is not set, and the system has no writable folder for temporary files; "
-        b"give a writable folder"
-    )
+        b"give a writable folder (see docs/failures.md#settings-and-files)"
+    ) in done.stderr.splitlines()[-1]
     assert lab.sandbox.requests == []
 
 

@@ -66,7 +66,7 @@ def check(
     )
     errors = done.stderr.decode().splitlines()
     assert done.returncode == 1, errors
-    assert errors[-1].endswith(expected)
+    assert f"{expected} (see docs/failures.md#" in errors[-1]
     assert not [line for line in errors if "Traceback" in line or "Exception ignored" in line]
 
 

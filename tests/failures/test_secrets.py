@@ -93,7 +93,7 @@ HEADER: Final = base64.b64encode(f"{USERNAME}:{SECRET}".encode())
 def test_nothing_is_said(lab: Lab, fault: Any) -> None:
     lab.sandbox.faults = [] if fault is None else [Fault(fault)]
 
-    output = lab.run(env=DEBUG)
+    output = lab.run(env=DEBUG, on_hourly_limit="fail")
 
     assert "DEBUG" in output.errors
     assert (output.code == 0) == (fault is None)

@@ -133,7 +133,7 @@ class TestAnotherWindow:
         output = lab.run()
 
         assert output.code == 0, output.errors
-        told = f"{DAYS[1]}..{DAYS[1]}: events whose time lies outside these days: 2; they are load"
+        told = f"{DAYS[1]}..{DAYS[1]}: events whose time lies outside these days: 2; they are hand"
         assert told in output.errors
         assert {"A", "B", "C"} <= {record["event"] for record in output.records}
 
@@ -146,7 +146,7 @@ class TestAnotherWindow:
         output = lab.run()
 
         assert output.code == 0, output.errors
-        assert "events whose time lies outside these days: 2; they are loaded" in output.errors
+        assert "outside these days: 2; they are handed on too" in output.errors
 
     def test_a_second_late_answer_on_a_kept_connection(self, lab: Lab) -> None:
         lab.sandbox.faults = [Fault(SecondAnswer())]

@@ -20,6 +20,7 @@ from tap_mixpanel_parallel.convert.conversion import Conversion, ConversionOptio
 from tap_mixpanel_parallel.convert.files import Messages
 from tap_mixpanel_parallel.convert.record_lines import row_encoder
 from tap_mixpanel_parallel.exceptions import (
+    AnotherBodyError,
     AttemptError,
     IncompleteExportError,
     OversizeError,
@@ -164,7 +165,7 @@ class TestBody:
     ) -> None:
         answer(requests_mock, b"{}\n", Age=age)
         found = error(path)
-        assert type(found) is IncompleteExportError
+        assert type(found) is AnotherBodyError
         assert str(found).startswith("a cache on the way answers, with what Mixpanel said ")
 
     @pytest.mark.parametrize("age", ["", "0", "1", "-5", "soon", "9" * 5000])
@@ -184,7 +185,7 @@ class TestBody:
         answer(requests_mock, b"x", Content_Encoding=encoding)
         found = error(path)
         assert type(found) is TransportError
-        assert f"{encoding!r}, which nobody asked for" in str(found)
+        assert f"{encoding!r}, which was not asked for" in str(found)
 
     @pytest.mark.parametrize("size", [1_001, 65_536, 100_000])
     def test_a_full_disk(self, requests_mock: Mocker, path: Path, size: int) -> None:

@@ -128,9 +128,3 @@ def test_the_hourly_limit_is_foreseen(
     slack = 1.26 * (starts + len(earlier)) / per_second
     assert foreseen <= eager.now - began + 0.01
     assert eager.now - began <= foreseen + slack
-
-
-def test_a_limit_that_holds_nothing_back() -> None:
-    starts = Starts(1, 3600)
-    starts.start()
-    assert starts.limit.seconds_until(100_000) == 0

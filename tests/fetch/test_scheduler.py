@@ -8,7 +8,7 @@ import threading
 from concurrent.futures import Future
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from hypothesis import given
@@ -16,18 +16,21 @@ from hypothesis import strategies as st
 
 from tap_mixpanel_parallel.exceptions import (
     AttemptError,
+    HourlyLimitError,
     OversizeError,
+    RateLimitError,
     RefusedError,
     TapError,
     ThreadError,
     TransportError,
     UnknownError,
 )
+from tap_mixpanel_parallel.fetch.hourly import Pace
 from tap_mixpanel_parallel.fetch.job import Download, Job, Query
 from tap_mixpanel_parallel.fetch.progress import Ended, Requested, Retrying, Waiting
 from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
 from tap_mixpanel_parallel.fetch.retries import RetryPolicy
-from tap_mixpanel_parallel.fetch.scheduler import Body, Pace, Scheduler
+from tap_mixpanel_parallel.fetch.scheduler import Body, Scheduler
 from tap_mixpanel_parallel.fetch.threads import DaemonThreads
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.settings.credentials import Credentials
@@ -105,9 +108,11 @@ def scheduler_of(
     policy: RetryPolicy = AT_ONCE,
     limit: RateLimit | None = None,
     notify: Callable[[FetchEvent], None] = lambda _: None,
+    waits: bool = True,
 ) -> Scheduler:
     limit = limit or RateLimit(per_second=1000, per_hour=1_000_000)
-    return Scheduler(windows, make_job, submit, Pace(workers, limit, policy), notify=notify)
+    pace = Pace(workers, limit, policy, waits)
+    return Scheduler(windows, make_job, submit, pace, notify=notify)
 
 
 def take(scheduler: Scheduler) -> Body:
@@ -307,6 +312,92 @@ def test_a_short_wait_is_not_told() -> None:
     with scheduler_of(DAYS[:2], at_once(lambda _: None), limit=limit, notify=told.append) as one:
         take_all(one)
     assert not any(isinstance(event, Waiting) for event in told)
+
+
+class TestHourlyLimit:
+    """A 429 of the hourly limit, or one that says nothing; without real pauses."""
+
+    POLICY = RetryPolicy(max_attempts=1, first_limited_pause=0.01, jitter=lambda: 0.0)
+    HOURLY = RateLimitError("HTTP 429: 61/60 queries running in the last hour", span="hour")
+
+    @pytest.mark.parametrize("span", ["hour", None])
+    def test_it_is_no_attempt_and_keeps_the_order(self, span: Literal["hour"] | None) -> None:
+        workers = Workers()
+        told: list[FetchEvent] = []
+        refusal = RateLimitError("HTTP 429", span=span)
+        with scheduler_of(
+            DAYS[:4], workers.submit, workers=2, policy=self.POLICY, notify=told.append
+        ) as scheduler:
+            workers.wait_for(2)
+            workers.end(refusal)
+            workers.end(refusal)
+            workers.end(refusal)
+            for _ in range(4):
+                workers.end()
+            bodies = take_all(scheduler)
+        assert workers.started[:2] == ["1.1", "2.1"]
+        assert workers.started[2] == "1.2", "the first window goes first"
+        assert sorted(workers.started[3:]) == ["1.3", "2.2", "3.1", "4.1"]
+        assert [body.window for body in bodies] == DAYS[:4]
+        assert all(body.error is None for body in bodies)
+        waits = [event for event in told if isinstance(event, Waiting)]
+        assert [wait.error for wait in waits] == [refusal] * 2, "the second of two is no news"
+        assert [wait.seconds for wait in waits] == pytest.approx([0.01, 0.03])
+        assert not any(isinstance(event, Retrying) for event in told)
+
+    def test_other_errors_have_all_their_attempts_left(self) -> None:
+        steps = iter([self.HOURLY, self.HOURLY, TransportError("reset"), None])
+        policy = RetryPolicy(2, 0.0, 0.01, jitter=lambda: 0.0)
+        outcomes = at_once(lambda _: next(steps))
+        with scheduler_of(DAYS[:1], outcomes, policy=policy) as scheduler:
+            body = take(scheduler)
+        assert (body.attempts, body.error) == (4, None)
+
+    def test_a_limit_of_a_moment_is_an_attempt(self) -> None:
+        error = RateLimitError("HTTP 429: too many in progress", span="moment")
+        with scheduler_of(DAYS[:1], at_once(lambda _: error), policy=self.POLICY) as scheduler:
+            body = take(scheduler)
+        assert (body.attempts, body.error) == (1, error)
+
+    def test_nobody_waits_for_ever(self) -> None:
+        policy = RetryPolicy(
+            first_limited_pause=0.01, longest_limited_pause=0.05, jitter=lambda: 0.0
+        )
+        limited = at_once(lambda job: None if job.window == DAYS[0] else self.HOURLY)
+        with scheduler_of(DAYS, limited, policy=policy) as scheduler:
+            scheduler.task_done(take(scheduler))
+            with pytest.raises(HourlyLimitError, match=r"no request for over an hour \(HTTP 429"):
+                take(scheduler)
+
+    def test_what_is_under_way_arrives_before_the_run_ends(self) -> None:
+        workers = Workers()
+        with scheduler_of(
+            DAYS, workers.submit, workers=3, policy=self.POLICY, waits=False
+        ) as scheduler:
+            workers.wait_for(3)
+            workers.end(self.HOURLY)
+            assert scheduler.next(timeout=0.05) is None
+            workers.end()
+            workers.end()
+            assert [take(scheduler).window for _ in range(2)] == DAYS[1:3]
+            with pytest.raises(HourlyLimitError, match="and on_hourly_limit is fail"):
+                take(scheduler)
+        assert len(workers.started) == 3
+
+    def test_a_run_that_does_not_wait_ends_where_its_own_count_does(self) -> None:
+        limit = RateLimit(per_second=1000, per_hour=2)
+        with scheduler_of(DAYS, at_once(lambda _: None), limit=limit, waits=False) as scheduler:
+            for _ in range(2):
+                scheduler.task_done(take(scheduler))
+            with pytest.raises(HourlyLimitError, match="the hourly limit is reached, and on_"):
+                take(scheduler)
+
+    def test_a_run_that_does_not_wait_takes_a_429_without_words_for_an_attempt(self) -> None:
+        error = RateLimitError("HTTP 429")
+        with scheduler_of(
+            DAYS[:1], at_once(lambda _: error), policy=self.POLICY, waits=False
+        ) as scheduler:
+            assert take(scheduler).error is error
 
 
 class TestThreads:

@@ -241,10 +241,11 @@ def test_credentials_show_nowhere(lab: Lab, workers: Cluster, tmp_path: Path) ->
             done = ended(tap, lab)
 
     with Client(scheduler_file=str(workers.file), set_as_default=False) as client:
-        # A worker logs the arguments of what fails.
+        # A worker logs what fails; older ones with its arguments.
         failing = client.submit(operator.neg, Sealed(tuple(lab.settings.items())))
         assert isinstance(failing.exception(), TypeError)
-    wait_until(lambda: "<sealed>" in workers.logs, "a worker has logged it")
+    wait_until(lambda: "Compute Failed" in workers.logs, "a worker has logged it")
+    assert repr(Sealed(tuple(lab.settings.items()))) == "<sealed>"
     assert done.code == 1
     assert keys
     everything = "".join([*seen, workers.logs, done.errors, done.text.decode()])

@@ -17,7 +17,7 @@ from tap_mixpanel_parallel.plan.bookmark import (
     read_state,
     to_bookmark,
 )
-from tap_mixpanel_parallel.plan.state import ExportState, FailedWindow
+from tap_mixpanel_parallel.plan.state import ExportState, FailedWindow, Requests
 from tap_mixpanel_parallel.plan.windows import Window, merge
 from tests.plan.test_state import TODAY, failure, finish, reading, window
 from tests.support.strategies import DAYS, RANGES, TEXT, windows
@@ -33,6 +33,7 @@ def bookmark(**replaced: Any) -> dict[str, Any]:
         "unsettled": [],
         "selection": None,
         "stored": None,
+        "requests": [],
     } | replaced
 
 
@@ -47,6 +48,7 @@ class TestBookmark:
         st.lists(st.tuples(windows(), st.integers(0, 9), TEXT, TEXT), max_size=4),
         st.lists(st.tuples(windows(), DAYS), max_size=4),
         st.none() | st.dictionaries(TEXT, TEXT | st.lists(TEXT), max_size=3),
+        st.lists(st.tuples(st.integers(0, 2**31), st.integers(1, 100)), max_size=4),
     )
     def test_there_and_back(
         self,
@@ -54,8 +56,10 @@ class TestBookmark:
         failures: list[tuple[Window, int, str, str]],
         read: list[tuple[Window, date]],
         selection: dict[str, Any] | None,
+        started: list[tuple[int, int]],
     ) -> None:
-        state = ExportState(merge(loaded), selection=selection)
+        requests = Requests("1a2b3c4d", tuple(started)) if started else None
+        state = ExportState(merge(loaded), selection=selection, requests=requests)
         for days, today in read:
             state = finish(state, days, today)
         for item in failures:
@@ -71,6 +75,7 @@ class TestBookmark:
             unsettled=(reading("03-26..03-30", "03-31"),),
             selection={"events": ["Sign Up"]},
             stored="20250201T010203000004Z-000005",
+            requests=Requests("1a2b3c4d", ((1764042902, 20), (1764042967, 3))),
         )
         assert to_bookmark(state) == {
             "replication_key": "time",
@@ -87,6 +92,7 @@ class TestBookmark:
             "unsettled": [["2025-03-26", "2025-03-30", "2025-03-31"]],
             "selection": {"events": ["Sign Up"]},
             "stored": "20250201T010203000004Z-000005",
+            "requests": [["1a2b3c4d", 1764042902, 20], ["1a2b3c4d", 1764042967, 3]],
         }
 
     def test_nothing_is_known(self) -> None:
@@ -180,6 +186,16 @@ class TestBookmark:
             (bookmark(stored="yesterday"), "'stored' is 'yesterday', not the time and the number"),
             (bookmark(selection=[]), r"'selection' is \[\], not an object"),
             (bookmark(unsettled=None), "'unsettled' is None, not a list"),
+            (bookmark(requests=None), "'requests' is None, not a list"),
+            *(
+                (bookmark(requests=[entry]), "is not the requests of a minute")
+                for entry in (
+                    *(7, [], ["x", 1], [1, 1, 1], ["x", True, 1], ["x", "1", 1]),
+                    *(["x", -1, 1], ["x", 1, 0], ["x", 1.5, 1], ["x", 9**99, 1]),
+                )
+            ),
+            (bookmark(requests=[["x", 1, 10**9]]), "'requests' counts 1000000000 within an hour"),
+            (bookmark(requests=[["x", 1, 1], ["y", 1, 1]]), "names several accounts: x, y"),
             (bookmark(unsettled=["x"]), "'x' is not a range of days and the day"),
             (bookmark(unsettled=[["2025-01-01", "2025-01-02"]]), "is not a range of days and"),
             (
@@ -213,13 +229,36 @@ class TestBookmark:
 class TestRead:
     BOOKMARK = bookmark(loaded=[["2025-01-01", "2025-01-09"]])
     STATE: ClassVar[dict[str, Any]] = {"bookmarks": {"events": BOOKMARK}}
+    OLD: ClassVar[dict[str, Any]] = {"bookmarks": {"events": bookmark()}}
 
-    @pytest.mark.parametrize("content", [STATE, {"singer_state": STATE}])
+    @pytest.mark.parametrize(
+        "content",
+        [
+            STATE,
+            {"type": "STATE", "value": STATE},
+            {"singer_state": STATE},
+            {"completed": {"singer_state": STATE}, "partial": {}},
+            {"completed": {"singer_state": STATE}, "partial": None},
+            {"completed": {"singer_state": STATE}},
+            {"completed": {}, "partial": {"singer_state": STATE}},
+            {"completed": {"singer_state": OLD}, "partial": {"singer_state": STATE}},
+            {"type": "STATE", "value": {"singer_state": STATE}},
+        ],
+    )
     def test_forms(self, content: object) -> None:
         assert read_state(content, "events").loaded == (window("01-01..01-09"),)
 
     @pytest.mark.parametrize(
-        "content", [{}, {"bookmarks": {}}, {"bookmarks": {"events": {}}}, {"singer_state": {}}]
+        "content",
+        [
+            {},
+            {"bookmarks": {}},
+            {"bookmarks": {"events": {}}},
+            {"singer_state": {}},
+            {"type": "STATE", "value": {}},
+            {"completed": {}, "partial": {}},
+            {"completed": None},
+        ],
     )
     def test_empty(self, content: object) -> None:
         assert read_state(content, "events") == ExportState()
@@ -230,6 +269,10 @@ class TestRead:
             ([], r"it is \[\], not an object"),
             ("x", "it is 'x', not an object"),
             ({"singer_state": None}, "it is None, not an object"),
+            ({"type": "STATE", "value": 3}, "it is 3, not an object"),
+            ({"type": "STATE"}, "it has no 'bookmarks', only "),
+            ({"type": "RECORD", "value": STATE}, "it has no 'bookmarks', only "),
+            ({"completed": [1]}, r"it is \[1\], not an object"),
             ({"bookmarks": []}, r"'bookmarks' is \[\], not an object"),
             ({"value": STATE}, "it has no 'bookmarks', only value"),
             (STATE["bookmarks"], "it has no 'bookmarks', only events"),

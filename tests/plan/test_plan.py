@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tap_mixpanel_parallel.plan.hour import HOUR, Hour
 from tap_mixpanel_parallel.plan.state import ExportState, FailedWindow, Reading
 from tap_mixpanel_parallel.plan.windows import Cutting, Window, count_days
 from tap_mixpanel_parallel.settings.schema import CONFIG_SCHEMA
@@ -209,7 +210,7 @@ class TestPace:
         config = {"start_date": "2022-01-01", "end_date": "2024-12-31", "parallel": True}
         planned = plan(**config)
         assert planned.days == 1096
-        assert len(planned.windows) == 160
+        assert len(planned.windows) == 157
         assert planned.hours == 2
         assert planned.advice == "window_days: 19 would fit into one"
         fitting = plan(**config, window_days=19)
@@ -268,9 +269,28 @@ class TestPace:
 
     def test_more_workers_than_requests(self) -> None:
         planned = plan(parallel=True, workers=20, requests_per_hour=10, window_days=7)
-        assert planned.hours == 1
-        assert planned.advice is not None
-        assert planned.advice.startswith("window_days: 31 ")
+        assert (len(planned.windows), planned.hours, planned.advice) == (10, 0, None)
+
+    @given(
+        days=st.integers(1, 120),
+        started=st.lists(st.floats(-3600, 0), max_size=12),
+        limit=st.integers(1, 12),
+        parallel=st.booleans(),
+    )
+    def test_no_more_than_the_hour_has_left_if_fewer_would_do(
+        self, days: int, started: list[float], limit: int, parallel: bool
+    ) -> None:
+        checked = settings(
+            LONG_AFTER,
+            start_date=str(LONG_AFTER - timedelta(days=days - 1)),
+            parallel=parallel,
+            requests_per_hour=limit,
+        )
+        hour = Hour(limit, 0.0, tuple(sorted(started)))
+        planned = checked.plan(ExportState(), hour)
+        fewest = -(-days // 7)
+        assert len(planned.windows) <= max(hour.left, fewest)
+        assert (planned.waits_until is None) == (fewest <= hour.left)
 
 
 class TestWords:
@@ -320,27 +340,69 @@ class TestWords:
         one = plan(failed=("02-20..02-21",), window_days=31).to_text().splitlines()
         assert one[-1] == "1 request of the 60 that may start in an hour: none has to wait"
 
+    @pytest.mark.parametrize(
+        ("started", "config", "last"),
+        [
+            (
+                17,
+                {},
+                "5 requests of the 43 that are left until 14:20:07 UTC (of 60 an hour): none "
+                "has to wait",
+            ),
+            (
+                58,
+                {},
+                "5 requests are needed and 60 may start in an hour, of which 2 are left until "
+                "14:20:07 UTC: the last starts after 14:20:07 UTC",
+            ),
+            (
+                58,
+                {"on_hourly_limit": "fail"},
+                "5 requests are needed and 60 may start in an hour, "
+                "of which 2 are left until 14:20:07 UTC: the run ends with an error after 2 "
+                "(on_hourly_limit: fail)",
+            ),
+            (
+                60,
+                {"end_date": "2025-03-01"},
+                "1 request is needed and 60 may start in an hour, of which "
+                "0 are left until 14:20:07 UTC: the last starts after 14:20:07 UTC",
+            ),
+        ],
+    )
+    def test_the_hour_that_is_used_already(
+        self, started: int, config: dict[str, Any], last: str
+    ) -> None:
+        moment = datetime(2025, 3, 31, 14, 20, 7, tzinfo=UTC).timestamp()
+        hour = Hour(60, moment - 1800, (moment - HOUR,) * started)
+        planned = settings(**config).plan(ExportState(), hour)
+        assert planned.to_text().splitlines()[-1] == last
+        assert planned.warnings == ([] if "none has" in last else [last])
+        told = planned.to_json()
+        assert (told["requests_left"], told["left_until"]) == (60 - started, "2025-03-31T14:20:07Z")
+
+    def test_nothing_to_fetch_in_an_hour_that_is_used(self) -> None:
+        state = ExportState(loaded=(window("03-01..03-30"),))
+        checked = settings(end_date="2025-03-20", lookback_days=0)
+        text = checked.plan(state, Hour(60, 10.0, (5.0,))).to_text().splitlines()
+        assert text[1:] == ["59 of 60 requests an hour are left until 01:00:07 UTC"]
+
     def test_json(self) -> None:
         planned = plan("03-01..03-20", failed=("02-20",), requests_per_hour=1, parallel=True)
         assert json.loads(json.dumps(planned.to_json())) == {
             "wanted": {"from_date": "2025-03-01", "to_date": "2025-03-31"},
             "days": 11,
-            "requests": 10,
+            "requests": 2,
             "concurrency": 10,
             "requests_per_hour": 1,
-            "waits_hours": 9,
+            "requests_left": 1,
+            "left_until": None,
+            "waits_until": "1970-01-01T01:00:02Z",
+            "waits_hours": 1,
             "advice": "window_days: 11 would fit into one",
             "windows": [
-                {"from_date": "2025-03-21", "to_date": "2025-03-22", "days": 2, "reasons": ["new"]},
-                *(
-                    {
-                        "from_date": f"2025-03-{day}",
-                        "to_date": f"2025-03-{day}",
-                        "days": 1,
-                        "reasons": ["new"],
-                    }
-                    for day in range(23, 32)
-                ),
+                {"from_date": "2025-03-21", "to_date": "2025-03-26", "days": 6, "reasons": ["new"]},
+                {"from_date": "2025-03-27", "to_date": "2025-03-31", "days": 5, "reasons": ["new"]},
             ],
             "left_out": [{"from_date": "2025-02-20", "to_date": "2025-02-20"}],
         }

@@ -176,8 +176,13 @@ class TestCommand:
 
     @pytest.mark.parametrize(
         "state",
-        [STATE, {"singer_state": STATE}, {"singer_state": STATE, "partial_state": {}}],
-        ids=["Singer's", "Meltano's", "Meltano's, partial"],
+        [
+            STATE,
+            {"type": "STATE", "value": STATE},
+            {"singer_state": STATE},
+            {"completed": {"singer_state": STATE}, "partial": {}},
+        ],
+        ids=["Singer's", "a message", "Meltano's", "Meltano's, stored"],
     )
     def test_from_standard_input(self, tmp_path: Path, state: dict[str, Any]) -> None:
         (tmp_path / "state.json").write_text(json.dumps(state))

@@ -133,8 +133,10 @@ class TestCut:
     def test_balanced_range(self, whole: Window, longest: int, workers: int) -> None:
         parts = cut_balanced([whole], longest, workers)
         assert_exact(parts, [whole], longest)
-        rounds = -(-len(whole) // (longest * workers))
-        assert len(parts) == min(workers * rounds, len(whole))
+        fewest = -(-len(whole) // longest)
+        rounds = -(-fewest // workers)
+        balanced = max(min(workers * rounds, len(whole) // 3), fewest)
+        assert len(parts) == (fewest if len(whole) <= 2 * longest else balanced)
         lengths = [len(part) for part in parts]
         assert lengths == sorted(lengths, reverse=True)
         assert lengths[0] - lengths[-1] <= 1
@@ -147,8 +149,33 @@ class TestCut:
     def test_balanced_ranges_keep_every_worker_busy(
         self, ranges: list[Window], longest: int, workers: int
     ) -> None:
-        count = len(cut_balanced(ranges, longest, workers))
-        assert count % workers == 0 or count == count_days(ranges)
+        parts = cut_balanced(ranges, longest, workers)
+        fewest = cut(ranges, longest)
+        if len(parts) % workers and len(parts) > len(fewest):
+            for whole in merge(ranges):
+                count = sum(whole.overlaps(part) for part in parts)
+                assert count >= len(whole) // 3, "each window that could be cut in two is"
+
+    @given(RANGES, LENGTHS, WORKERS)
+    def test_a_request_more_than_needed_brings_three_days(
+        self, ranges: list[Window], longest: int, workers: int
+    ) -> None:
+        parts = cut_balanced(ranges, longest, workers)
+        for whole in merge(ranges):
+            count = sum(whole.overlaps(part) for part in parts)
+            if count > -(-len(whole) // longest):
+                assert min(len(part) for part in parts if whole.overlaps(part)) >= 3
+                assert count_days(ranges) > 2 * longest
+
+    @given(RANGES, LENGTHS, WORKERS, st.integers(0, 30))
+    def test_no_more_than_there_may_be(
+        self, ranges: list[Window], longest: int, workers: int, most: int
+    ) -> None:
+        parts = cut_balanced(ranges, longest, workers, most)
+        assert_exact(parts, ranges, longest)
+        fewest = len(cut(ranges, longest))
+        assert fewest <= len(parts) <= max(most, fewest)
+        assert len(parts) == min(len(cut_balanced(ranges, longest, workers)), max(most, fewest))
 
     def test_the_longest_windows_of_several_ranges_are_cut_further(self) -> None:
         parts = cut_balanced([window(12), window(3, 20)], 7, 5)
@@ -158,8 +185,14 @@ class TestCut:
         ("days", "workers", "lengths"),
         [
             (90, 10, [5] * 10 + [4] * 10),
+            (90, 20, [5] * 10 + [4] * 10),
+            (90, 30, [3] * 30),
             (30, 10, [3] * 10),
-            (8, 10, [1] * 8),
+            (8, 10, [4, 4]),
+            (11, 10, [6, 5]),
+            (14, 10, [7, 7]),
+            (15, 10, [3] * 5),
+            (30, 20, [3] * 10),
             (71, 10, [4] * 11 + [3] * 9),
         ],
     )

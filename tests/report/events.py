@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 from tap_mixpanel_parallel.clock import Clock
 from tap_mixpanel_parallel.convert.conversion import Part
 from tap_mixpanel_parallel.exceptions import TransportError
 from tap_mixpanel_parallel.fetch.job import Download
-from tap_mixpanel_parallel.fetch.progress import Requested
+from tap_mixpanel_parallel.fetch.progress import Ended, Requested
 from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
 from tap_mixpanel_parallel.fetch.scheduler import Body
 from tap_mixpanel_parallel.plan.windows import Window
@@ -36,31 +36,50 @@ class Hand(Clock):
     def monotonic(self) -> float:
         return self.seconds
 
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(1_740_000_000 + self.seconds, UTC)
+
 
 @dataclass
 class Counting:
-    """A run of three windows, as far as a test tells of it.
+    """A run of some windows of one day, as far as a test tells of it.
 
     Attributes:
         told: What a program that uses the tap was told.
     """
 
     folder: Path
+    windows: int = 3
+    workers: int = 1
     per_hour: int = 1000
     clock: Hand = field(default_factory=Hand)
     told: list[BatchProgress] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.limit = RateLimit(per_second=1000, per_hour=self.per_hour, clock=self.clock.monotonic)
-        self.progress = Progress(3, self.limit, self.clock, self.told.append)
+        self.progress = Progress(
+            [window(day) for day in range(1, self.windows + 1)],
+            settings(parallel=True, workers=self.workers, max_attempts=4, requests_per_second=1000),
+            self.limit,
+            self.clock,
+            self.told.append,
+        )
 
     def at(self, seconds: float, event: RunEvent) -> None:
         """Tell of an event, so many seconds after the run's begin."""
         self.clock.seconds = 100.0 + seconds
         self.progress(event)
 
-    def requested(self, day: int, attempt: int = 1) -> Requested:
-        return Requested(window(day), attempt, self.folder / f"{day}.{attempt}.body")
+    def requested(self, day: int, attempt: int = 1, received: int = 0) -> Requested:
+        path = self.folder / f"{day}.{attempt}.body"
+        path.write_bytes(bytes(received))
+        return Requested(window(day), attempt, path)
+
+    def write(self, day: int, start: float, end: float, events: int = 10, size: int = 1000) -> None:
+        """A window from its request to its end; to write it takes no time."""
+        self.at(start, self.requested(day))
+        self.at(end, Ended(window(day)))
+        self.at(end, written(self.folder, day, events, size))
 
 
 def window(day: int) -> Window:
@@ -72,11 +91,19 @@ def body(day: int, attempts: int = 1, started: float = 100.0, **values: Any) -> 
 
 
 def written(
-    folder: Path, day: int, events: int, size: int = 1000, malformed: Malformed | None = None
+    folder: Path,
+    day: int,
+    events: int,
+    size: int = 1000,
+    malformed: Malformed | None = None,
+    duplicates: int | None = 0,
 ) -> Written:
     path = folder / "x"
     download = Download(path, compressed=True, size=size, received_at=Clock().now())
-    return Written(body(day, download=download), Part(window(day), path, events, malformed))
+    return Written(
+        body(day, download=download),
+        Part(window(day), path, events, malformed, duplicates=duplicates),
+    )
 
 
 def failed(day: int, attempts: int = 1, reason: str = "HTTP 500") -> Failed:

@@ -15,22 +15,25 @@ import sys
 import termios
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from threading import Thread
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import pyte
 import pytest
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 
-from tap_mixpanel_parallel.clock import Clock
-from tap_mixpanel_parallel.plan.windows import Window
+from tap_mixpanel_parallel import cli
+from tap_mixpanel_parallel.exceptions import TransportError
+from tap_mixpanel_parallel.fetch.progress import Ended, Retrying, Waiting
 from tap_mixpanel_parallel.report import display
-from tap_mixpanel_parallel.report.progress import Progress, Request
-from tap_mixpanel_parallel.report.results import BatchResult
+from tap_mixpanel_parallel.report.display import Screen
+from tap_mixpanel_parallel.report.terminal import TerminalFormatter, shorten_lines
 from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox
+from tests.report.events import Counting, failed
+from tests.report.events import window as window_of
 from tests.support.commands import BIN, PATIENCE, environment
 from tests.support.expected import lines_of
 from tests.support.gate import Gate
@@ -61,6 +64,7 @@ class Terminal:
 
     def __init__(self, columns: int, lines: int) -> None:
         self.master, self.slave = os.openpty()
+        self.name = os.ttyname(self.slave)
         self.screen = pyte.Screen(columns, lines)
         self.received = b""
         self._stream = pyte.ByteStream(self.screen)
@@ -196,8 +200,9 @@ def assert_plain(log: str) -> None:
     """A line for each window's end, and nothing that moves a cursor."""
     assert "\x1b" not in log
     for day in DAYS:
-        end = "failed after 1 attempt: HTTP 500" if day == BROKEN else "loaded: "
-        assert len(re.findall(rf"\| {window(day)} {end}.*\([1-4] of 4", log)) == 1
+        end = "failed after 1 attempt: HTTP 500" if day == BROKEN else "handed to the loader: "
+        line = rf"(?m)(?:\| |^[\d:]{{8}} (?:error: )?){window(day)} {end}.*\([0-3] of 4 windows"
+        assert len(re.findall(line, log)) == 1
 
 
 @pytest.mark.parametrize("columns", [100, 20])
@@ -205,12 +210,15 @@ def test_a_terminal_shows_the_run(tmp_path: Path, columns: int) -> None:
     with watched(tmp_path, columns) as run:
         terminal = run.terminal
         first, second, third, fourth = (f"\n{window(day)[: columns - 1]}" for day in DAYS)
-        terminal.wait_for("  0 of 4", first, second)
+        terminal.wait_for("0 of 4 windows", first, second)
         run.gate.let_pass(2)
         run.gate.wait_for(4)
-        terminal.wait_for("  2 of 4", third, fourth, f"\nfailed: {window(BROKEN)}"[:columns])
-        (bar,) = (line for line in terminal.shown.splitlines() if "  2 of 4" in line)
-        assert re.fullmatch("[━╸╺]+  2 of 4", bar)
+        count = "1 of 4 windows, 1 failed"[: columns - 1]
+        terminal.wait_for(count, third, fourth, f"\nfailed: {window(BROKEN)}"[: columns - 1])
+        (bar,) = (line for line in terminal.shown.splitlines() if count in line)
+        assert re.fullmatch(
+            "[━╸╺]+  1 of 4 windows, 1 failed" if columns > 40 else f"{count}.", bar
+        )
         assert len(bar) == columns
         code = run.end()
         left = terminal.shown
@@ -218,22 +226,40 @@ def test_a_terminal_shows_the_run(tmp_path: Path, columns: int) -> None:
     assert code == 1
     assert_only_messages(run.output)
     assert not re.search("^(━|failed:|2025-01-0)", left, re.MULTILINE), "the display is gone"
-    hidden, shown = (run.terminal.received.rfind(b"\x1b[?25" + end) for end in (b"l", b"h"))
-    assert 0 < hidden < shown, "the cursor is back"
+    assert run.terminal.screen.margins is None
     assert b"METRIC" not in run.terminal.received
-    assert not re.search(rb"2025-01-0\d loaded", run.terminal.received)
+    assert not re.search(rb"2025-01-0\d handed", run.terminal.received)
 
 
 def test_a_terminal_that_changes_its_size(tmp_path: Path) -> None:
     with watched(tmp_path, columns=100) as run:
         terminal = run.terminal
-        terminal.wait_for("  0 of 4")
+        terminal.wait_for("  0 of 4 windows")
         terminal.resize(20, 8)
         run.gate.let_pass(2)
         run.gate.wait_for(4)
-        terminal.wait_for("  2 of 4")
+        terminal.wait_for("1 of 4 windows")
         terminal.resize(60, 30)
-        terminal.wait_for("  2 of 4", window(DAYS[2]), window(DAYS[3]))
+        terminal.wait_for("  1 of 4 windows, 1 failed", window(DAYS[2]), window(DAYS[3]))
+        assert run.end() == 1
+    assert_only_messages(run.output)
+
+
+def test_a_loader_that_prints_into_the_same_terminal(tmp_path: Path) -> None:
+    with watched(tmp_path, columns=100) as run:
+        terminal = run.terminal
+        terminal.wait_for("  0 of 4 windows", window(DAYS[0]))
+        with Path(terminal.name).open("w") as loader:
+            for number in range(30):
+                print("loader", number, file=loader, flush=True)
+                if number == 15:
+                    run.gate.let_pass(2)
+                    run.gate.wait_for(4)
+        terminal.wait_for("loader 29", "  1 of 4 windows", window(DAYS[2]), window(DAYS[3]))
+        lines = terminal.shown.splitlines()
+        printed = [line for line in lines if line.startswith("loader")]
+        assert printed == [f"loader {30 - n}" for n in range(len(printed), 0, -1)]
+        assert sum("━" in line for line in lines) == 1
         assert run.end() == 1
     assert_only_messages(run.output)
 
@@ -242,7 +268,9 @@ def test_a_dumb_terminal_shows_plain_lines(tmp_path: Path) -> None:
     with watched(tmp_path, columns=200, term="dumb") as run:
         assert run.end() == 1
     assert_only_messages(run.output)
-    assert_plain(run.terminal.received.decode())
+    log = run.terminal.received.decode()
+    assert_plain(log)
+    assert " | " not in log, "they are short"
 
 
 def test_no_terminal_shows_plain_lines(tmp_path: Path) -> None:
@@ -260,153 +288,261 @@ def test_no_terminal_shows_plain_lines(tmp_path: Path) -> None:
     assert_plain(done.stderr.decode())
 
 
-@dataclass(frozen=True)
-class Asked(Request):
-    """A request of which so much has come."""
+class Shown(Counting):
+    """A run that is shown, without colours."""
 
-    come: int = 0
-
-    @property
-    def received(self) -> int:
-        return self.come
-
-
-class Counted(Progress):
-    """A run that stands so, ten seconds after its begin."""
-
-    def __init__(
-        self, requests: list[Request], ended: tuple[BatchResult, ...], total: int, limit: Limit
-    ) -> None:
-        super().__init__(total, limit, Seconds(100.0, 110.0))
-        self.batches += ended
-        self._active = {request.window: request for request in requests}
-
-
-class Seconds(Clock):
-    """A clock that shows these seconds one after another, and then the last for ever."""
-
-    def __init__(self, *seconds: float) -> None:
-        self._seconds = list(seconds)
-
-    def monotonic(self) -> float:
-        return self._seconds.pop(0) if len(self._seconds) > 1 else self._seconds[0]
-
-
-@dataclass(frozen=True)
-class Limit:
-    """An hourly limit that makes the run wait so long.
-
-    Attributes:
-        held: For the first requests of all windows.
-        next_start: For the next request.
-    """
-
-    held: float = 0.0
-    next_start: float = 0.0
-
-    def seconds_until(self, starts: int) -> float:
-        return self.next_start if starts == 1 else self.held
-
-
-def rendered(
-    requests: list[Request],
-    *ended: BatchResult,
-    total: int = 9,
-    width: int = 80,
-    height: int = 24,
-    limit: Limit | None = None,
-) -> list[str]:
-    """The display's lines, ten seconds after the run's begin."""
-    console = Console(width=width, height=height, color_system=None)
-    with console.capture() as capture:
-        progress = Counted(requests, ended, total, limit or Limit())
-        console.print(display._render(progress, height))
-    return [line.rstrip() for line in capture.get().splitlines()]
-
-
-def request(day: int, attempt: int = 1, come: int = 3_000_000) -> Request:
-    days = Window(date(2025, 1, day), date(2025, 1, day))
-    return Asked(days, attempt, 108.0, Path("absent"), come)
-
-
-def batch(day: int, events: int, error: str | None = None) -> BatchResult:
-    days = Window(date(2025, 1, day), date(2025, 1, day))
-    return BatchResult(days, events, 1000, 1.0, 1, error)
+    def lines(self, width: int = 80, height: int = 24) -> list[str]:
+        console = Console(width=width, height=height, color_system=None)
+        with console.capture() as capture:
+            console.print(display.render(self.progress, height))
+        return [line.rstrip() for line in capture.get().splitlines()]
 
 
 class TestRender:
-    def test_all(self) -> None:
-        bar, *rest = rendered(
-            [request(5, attempt=2, come=0), request(4)],
-            batch(1, 12_000),
-            batch(2, 0, "HTTP 500"),
-            batch(3, 345),
-            width=60,
-        )
-        assert re.fullmatch("━+[╸╺]?[━ ]*  3 of 9", bar)
+    def test_all(self, tmp_path: Path) -> None:
+        run = Shown(tmp_path, windows=9, workers=2)
+        run.write(1, 0, 4, events=12_000)
+        run.at(0, run.requested(2))
+        run.at(5, Ended(window_of(2)))
+        run.at(5, failed(2))
+        run.write(3, 0, 6, events=345)
+        run.at(6, run.requested(7))
+        run.at(6, Ended(window_of(7)))
+        run.at(8, run.requested(5, attempt=2))
+        run.at(8, run.requested(4, received=3_000_000))
+        run.at(7, run.requested(6))
+        run.at(8, Ended(window_of(6)))
+        run.at(8, Retrying(window_of(6), 2, TransportError("x"), 5.5))
+        run.clock.seconds = 110.0
+        bar, *rest = run.lines(width=76)
+        assert re.fullmatch("━+[╸╺]?[━ ]*  2 of 9 windows, 1 failed", bar)
         assert rest == [
-            "12,345 events, 1,234 a second, 10.0 s, about 20.0 s left",
-            "2025-01-04..2025-01-04    3.0 MB    1.5 MB/s   2.0 s",
-            "2025-01-05..2025-01-05       0 B       0 B/s   2.0 s  try 2",
+            "12,345 events, 1,234 a second, 10.0 s, about 13.0 s left",
+            "2025-01-04..2025-01-04    3.0 MB    1.5 MB/s         2.0 s",
+            "2025-01-05..2025-01-05  waiting for the first byte   2.0 s  try 2 of 4",
+            "2025-01-06..2025-01-06  retry 3 of 4 in 3.5 s",
+            "1 window on the way to the loader",
             "failed: 2025-01-02..2025-01-02",
         ]
 
-    def test_before_anything_has_come(self) -> None:
-        assert rendered([])[1:] == ["0 events, 0 a second, 10.0 s, time left: ?"]
+    def test_before_anything_has_come(self, tmp_path: Path) -> None:
+        run = Shown(tmp_path)
+        run.clock.seconds += 10
+        assert run.lines()[1:] == ["0 events, 0 a second, 10.0 s"]
 
-    def test_a_wait_for_the_hourly_limit(self) -> None:
-        ended = batch(1, 10)
-        told = "the hourly limit is reached: the next in 55 min 0 s"
-        assert rendered([], ended, limit=Limit(3300.0, 3300.0))[-1] == told
-        for requests, limit in (
-            ([], Limit(0.0, 3300.0)),  # nothing is left to request
-            ([request(4)], Limit(3300.0, 3300.0)),
-            ([], Limit(3300.0, 0.0)),
-        ):
-            assert "hourly" not in str(rendered(requests, ended, limit=limit))
+    def test_a_wait_for_the_hourly_limit(self, tmp_path: Path) -> None:
+        run = Shown(tmp_path)
+        run.at(0, Waiting(datetime(2025, 1, 1, tzinfo=UTC), 3300.0))
+        until = (run.clock.now() + timedelta(seconds=3300)).astimezone()
+        assert run.lines()[-1] == f"waiting for the hourly limit until {until:%H:%M}"
+        run.clock.seconds += 3300
+        assert "hourly" not in str(run.lines())
 
-    def test_nothing_to_do(self) -> None:
-        lines = rendered([], total=0)
-        assert lines[0].endswith("  0 of 0")
+    def test_nothing_to_do(self, tmp_path: Path) -> None:
+        lines = Shown(tmp_path, windows=0).lines()
+        assert lines[0].endswith("  0 of 0 windows")
         assert lines[1].endswith("done")
 
     @pytest.mark.parametrize("height", [1, 5, 8, 24])
-    def test_more_windows_than_lines(self, height: int) -> None:
-        lines = rendered([request(day) for day in range(1, 31)], height=height)
+    def test_more_windows_than_lines(self, tmp_path: Path, height: int) -> None:
+        run = Shown(tmp_path, windows=30)
+        for day in range(1, 31):
+            run.at(0, run.requested(day))
+        lines = run.lines(height=height)
         shown = [line for line in lines if line.startswith("2025-")]
         assert len(shown) == max(height - 6, 1)
         assert lines[-1] == f"and {30 - len(shown)} more"
         assert len(lines) <= max(height, 4)
 
     @pytest.mark.parametrize("width", [1, 8, 20, 40])
-    def test_a_narrow_terminal(self, width: int) -> None:
-        failed = [batch(day, 0, "HTTP 500") for day in range(10, 30)]
-        lines = rendered([request(1, attempt=3), request(2)], *failed, total=40, width=width)
+    def test_a_narrow_terminal(self, tmp_path: Path, width: int) -> None:
+        run = Shown(tmp_path, windows=30)
+        run.at(0, run.requested(1, attempt=3))
+        run.at(0, Retrying(window_of(2), 1, TransportError("x"), 60.0))
+        for day in range(10, 30):
+            run.at(1, failed(day))
+        lines = run.lines(width)
         assert len(lines) == 5
         assert max(map(len, lines)) <= width
 
 
-class TestLogBelow:
-    """The log's lines scroll above the display, and go on after it."""
+class Seen:
+    """A screen that is drawn on, and others that write above."""
+
+    def __init__(self, columns: int = 30, lines: int = 10) -> None:
+        reader, self.writer = os.pipe()
+        self._reader = os.fdopen(reader, "rb", buffering=0)
+        self.emulated = pyte.Screen(columns, lines)
+        self._stream = pyte.ByteStream(self.emulated)
+        self.screen = Screen(self.writer)
+
+    def draw(self, *lines: str) -> list[str]:
+        size = ConsoleDimensions(self.emulated.columns, self.emulated.lines)
+        self.screen.draw(list(lines), size)
+        return self.shown
+
+    def write(self, text: str) -> list[str]:
+        """What somebody else writes to the terminal."""
+        _ = self.shown
+        self._stream.feed(text.encode())
+        return self.shown
+
+    @property
+    def shown(self) -> list[str]:
+        os.write(self.writer, b"\0")  # so that there is something to read
+        self._stream.feed(self._reader.read(1 << 16))
+        return [line.rstrip() for line in self.emulated.display]
+
+    def close(self) -> None:
+        self._reader.close()
+        os.close(self.writer)
+
+
+class TestScreen:
+    """What others write stays, and nothing of an earlier frame does."""
 
     @pytest.fixture
-    def handler(self) -> Iterator[logging.StreamHandler[Any]]:
-        handler = logging.StreamHandler(sys.stderr)
-        logging.getLogger().addHandler(handler)
-        yield handler
-        logging.getLogger().removeHandler(handler)
+    def seen(self) -> Iterator[Seen]:
+        seen = Seen()
+        yield seen
+        seen.close()
 
-    @pytest.mark.parametrize("error", [None, KeyboardInterrupt(), ValueError()])
-    def test_a_handler(
-        self, handler: logging.StreamHandler[Any], error: BaseException | None
+    def test_others_write_above_it(self, seen: Seen) -> None:
+        seen.write("$ tap | loader\r\n")
+        assert seen.draw("bar", "row") == ["$ tap | loader", *[""] * 7, "bar", "row"]
+        for number in range(20):
+            seen.write(f"loader {number}\r\n")
+            seen.draw(f"bar {number}", "row")
+        kept = [f"loader {number}" for number in range(13, 20)]
+        assert seen.shown == [*kept, "", "bar 19", "row"]
+
+    def test_others_may_be_in_the_midst_of_a_line(self, seen: Seen) -> None:
+        seen.write("\r\n" * 9 + "half")
+        seen.draw("bar", "row")
+        seen.draw("bar", "row 1", "row 2")
+        seen.write(" a line\r\n")
+        assert seen.draw("bar")[-5:] == ["half a line", "", "", "", "bar"]
+
+    def test_it_goes(self, seen: Seen) -> None:
+        seen.write("$ tap\r\n" * 12)
+        seen.draw("bar", "row")
+        seen.screen.clear()
+        shown = seen.write("$ ls\r\n" * 3)
+        assert shown == [*["$ tap"] * 6, *["$ ls"] * 3, ""]
+        assert seen.emulated.margins is None
+
+    def test_a_new_size_leaves_no_old_line(self, seen: Seen) -> None:
+        seen.write("$ tap\r\n")
+        seen.draw("bar", "row")
+        seen.emulated.resize(14, 30)
+        assert seen.draw("bar", "row") == ["$ tap", *[""] * 11, "bar", "row"]
+        seen.emulated.resize(14, 20)
+        assert seen.draw("bar", "row") == ["$ tap", *[""] * 11, "bar", "row"]
+
+    @pytest.mark.parametrize("lines", [1, 2, 3, 4])
+    def test_a_low_terminal(self, lines: int) -> None:
+        seen = Seen(lines=lines)
+        shown = seen.draw("bar", "row", "row")
+        assert [line for line in shown if line] == ["bar", "row", "row"][: max(lines - 2, 0)]
+        seen.close()
+
+    def test_a_terminal_that_is_gone(self) -> None:
+        seen = Seen()
+        seen.close()
+        seen.screen.draw(["bar"], ConsoleDimensions(30, 10))
+        seen.screen.clear()
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt(), ValueError()])
+def test_the_display_goes_however_a_run_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException | None
+) -> None:
+    with Terminal(60, 10) as terminal, os.fdopen(terminal.slave, "w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        monkeypatch.setenv("TERM", "xterm")
+        shown = display.live_display(Counting(tmp_path).progress)
+        with suppress(KeyboardInterrupt, ValueError), shown:
+            terminal.wait_for("  0 of 3 windows")
+            if error is not None:
+                raise error
+        stream.write("end\n")
+        stream.flush()
+        terminal.wait_for("end")
+        assert "windows" not in terminal.shown
+        assert terminal.screen.margins is None
+
+
+def test_a_second_signal_releases_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Terminal(60, 10) as terminal, os.fdopen(terminal.slave, "w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        monkeypatch.setenv("TERM", "xterm")
+        Screen(terminal.slave).draw(["bar"], ConsoleDimensions(60, 10))
+        terminal.wait_for("bar")
+        assert terminal.screen.margins is not None
+        display.release_terminal()
+        while terminal.screen.margins is not None:
+            assert terminal.read()
+
+
+class TestLogLines:
+    """Short on a terminal."""
+
+    @pytest.mark.parametrize("colours", [False, True])
+    def test_their_form(self, colours: bool) -> None:
+        formatter = TerminalFormatter(has_colours=colours)
+        lines = []
+        for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
+            record = logging.LogRecord("tap", level, "x.py", 1, "%d is\n%s", (1, "up"), None)
+            record.created = 1_740_000_000.0
+            lines.append(formatter.format(record))
+        time = datetime.fromtimestamp(1_740_000_000).astimezone().strftime("%H:%M:%S")
+        assert lines == (
+            [
+                f"\x1b[2m{time} 1 is\nup\x1b[0m",
+                f"{time} 1 is\nup",
+                f"\x1b[33m{time} 1 is\nup\x1b[0m",
+                f"\x1b[31m{time} 1 is\nup\x1b[0m",
+            ]
+            if colours
+            else [
+                f"{time} debug: 1 is\nup",
+                f"{time} 1 is\nup",
+                f"{time} warning: 1 is\nup",
+                f"{time} error: 1 is\nup",
+            ]
+        )
+
+    @pytest.mark.parametrize(
+        ("variables", "start"),
+        [({}, "\x1b[31m"), ({"NO_COLOR": "1"}, None), ({"TERM": "dumb"}, None)],
+    )
+    def test_on_a_terminal(
+        self, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], start: str | None
     ) -> None:
-        before = sys.stderr
-        with suppress(KeyboardInterrupt, ValueError):
-            console = Console(file=io.StringIO(), force_terminal=True, width=60)
-            with display.live_display(Counted([], (), 1, Limit()), console):
-                assert handler.stream is sys.stderr
-                assert handler.stream is not before, "the display stands on the terminal"
-                if error is not None:
-                    raise error
-        assert sys.stderr is before
-        assert handler.stream is before
+        for name in ("NO_COLOR", "FORCE_COLOR", "COLORTERM", "TTY_COMPATIBLE"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in ({"TERM": "xterm-256color"} | variables).items():
+            monkeypatch.setenv(name, value)
+        with Terminal(60, 10) as terminal, os.fdopen(terminal.slave, "w") as stream:
+            monkeypatch.setattr(sys, "stderr", stream)
+            handler, other = logging.StreamHandler(stream), logging.StreamHandler(io.StringIO())
+            monkeypatch.setattr(logging.getLogger(), "handlers", [handler, other])
+            shorten_lines()
+            line = handler.format(logging.LogRecord("x", logging.ERROR, "", 1, "up", None, None))
+        assert re.fullmatch(r"[\d:]{8} error: up" if start is None else r".*[\d:]{8} up.*", line)
+        assert line.startswith(start or "")
+        assert other.formatter is None, "it does not write to the terminal"
+
+    def test_a_configuration_of_the_log_wins(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shortened = list[bool]()
+        monkeypatch.setattr(cli, "shorten_lines", lambda: shortened.append(True))
+        monkeypatch.setattr(logging.getLogger(), "handlers", [])
+        (tmp_path / "log.yml").touch()
+        with cli.log_set_up((), {"SINGER_SDK_LOG_CONFIG": str(tmp_path / "log.yml")}):
+            pass
+        assert shortened == []
+        with cli.log_set_up((), {}):
+            pass
+        assert shortened == [True]

@@ -81,7 +81,8 @@ def test_the_status_of_an_old_state(text: str) -> None:
         "error": text,
         "failed_at": text,
     }
-    state = {"bookmarks": {"events": {"loaded": [], "partitions": [failure], text: text}}}
+    known = {"loaded": [], "partitions": [failure], "unsettled": [], "selection": None}
+    state = {"bookmarks": {"events": {text: text} | known | {"stored": None}}}
     status = StateStatus.of(read_state(state, "events"))
     assert commands(status.to_text().replace("\n", "")) == []
     assert len(status.to_text().splitlines()) == 5
@@ -188,4 +189,4 @@ def test_the_lines_of_a_run(tmp_path: Path) -> None:
             log(event)
     log.sum_up()
     assert commands(written.getvalue().replace("\n", "")) == []
-    assert len(written.getvalue().splitlines()) == 3 * 3 + 2 + 3
+    assert len(written.getvalue().splitlines()) == 3 * 3 + 2 + 3 + 1

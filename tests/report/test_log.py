@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import logging
-from datetime import date
-from typing import TYPE_CHECKING
+import threading
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tap_mixpanel_parallel.convert.conversion import Part
 from tap_mixpanel_parallel.convert.malformed import Malformed
-from tap_mixpanel_parallel.exceptions import MalformedLineError, TransportError
+from tap_mixpanel_parallel.exceptions import (
+    MalformedLineError,
+    RateLimitError,
+    ThreadError,
+    TransportError,
+)
 from tap_mixpanel_parallel.fetch.progress import Ended, Retrying, Waiting
 from tap_mixpanel_parallel.plan.windows import Window
+from tap_mixpanel_parallel.report import log
 from tap_mixpanel_parallel.report.log import LogLines
-from tap_mixpanel_parallel.report.observers import Converted, LeftOut, Looked, notify_each
+from tap_mixpanel_parallel.report.observers import Converted, LeftOut, notify_each
 from tests.report.events import Counting, body, failed, settings, window, written
+from tests.support.harness import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,12 +36,12 @@ INFO, WARNING, ERROR = "INFO", "WARNING", "ERROR"
 class Logging(Counting):
     """A run of three windows with a log."""
 
-    def __init__(self, folder: Path, *, quiet: bool = False) -> None:
+    def __init__(self, folder: Path, *, quiet: bool = False, **values: Any) -> None:
         super().__init__(folder)
         self.log = LogLines(
             logging.getLogger("test"),
             self.progress,
-            settings(max_attempts=4, requests_per_hour=50),
+            settings(max_attempts=4, requests_per_hour=50, **values),
             lambda error: f"redacted {error}",
             quiet=quiet,
         )
@@ -65,7 +73,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
 def test_each_window_s_end(
     run: Logging, quiet: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A display shows those that are loaded."""
+    """A display shows those that are handed on."""
     malformed = Malformed(tmp_path / "y", 1, MalformedLineError(1, b"", "x"), b"")
     run.at(5, written(tmp_path, 1, 1234, 1_500_000, malformed))
     run.at(6, failed(2, attempts=4))
@@ -73,12 +81,19 @@ def test_each_window_s_end(
     loaded = [
         (
             INFO,
-            "2025-01-01..2025-01-01 loaded: 1,234 events, 1.5 MB in 5.0 s, 1 line quarantined "
-            "(1 of 3, about 10.0 s left)",
+            "2025-01-01..2025-01-01 handed to the loader: 1,234 events, 1.5 MB in 5.0 s, "
+            "1 line quarantined (1 of 3 windows)",
         ),
-        (INFO, "2025-01-03..2025-01-03 loaded: 1 events, 1.0 kB in 7.0 s (3 of 3, done)"),
+        (
+            INFO,
+            "2025-01-03..2025-01-03 handed to the loader: 1 event, 1.0 kB in 7.0 s "
+            "(2 of 3 windows, 1 failed, done)",
+        ),
     ]
-    not_loaded = (ERROR, "2025-01-02..2025-01-02 failed after 4 attempts: HTTP 500 (2 of 3)")
+    not_loaded = (
+        ERROR,
+        "2025-01-02..2025-01-02 failed after 4 attempts: HTTP 500 (1 of 3 windows, 1 failed)",
+    )
     assert lines(caplog) == ([not_loaded] if quiet else [loaded[0], not_loaded, loaded[1]])
 
 
@@ -90,7 +105,9 @@ def test_what_is_odd_is_told_of_whatever_a_display_shows(
     malformed = Malformed(tmp_path / "y", 2, first, b"")
     path = tmp_path / "x"
     run.at(1, Retrying(window(1), 2, TransportError("HTTP 500"), 65.0))
-    run.at(2, Waiting(3300.0))
+    until = datetime(2025, 1, 1, 14, 20, 7, tzinfo=UTC)
+    run.at(2, Waiting(until, 3300.0))
+    run.at(2, Waiting(until, 15.0, RateLimitError("HTTP 429")))
     run.at(3, Converted(Part(window(1), path, 7), None))
     run.at(4, Converted(Part(window(1), path, 7, malformed, strays=3), tmp_path / "kept"))
     run.at(5, LeftOut(body(2), rest, "the clocks differ"))
@@ -100,9 +117,14 @@ def test_what_is_odd_is_told_of_whatever_a_display_shows(
         (
             INFO,
             "50 requests have started within an hour, as many as requests_per_hour allows: "
-            "the next starts in 55 min 0 s",
+            "the next starts in 55 min 0 s, at 14:20:07 UTC",
         ),
-        (WARNING, f"{days}: events whose time lies outside these days: 3; they are loaded"),
+        (
+            INFO,
+            "Mixpanel takes no further request for now (redacted HTTP 429): it is asked again in "
+            "15.0 s, at 14:20:07 UTC",
+        ),
+        (WARNING, f"{days}: events whose time lies outside these days: 3; they are handed on too"),
         (
             WARNING,
             f"{days}: lines that are not events: 2; they are in {tmp_path}/kept and not loaded",
@@ -111,42 +133,70 @@ def test_what_is_odd_is_told_of_whatever_a_display_shows(
     ]
 
 
-def test_a_request_that_takes_long_is_told_of_now_and_then(
-    run: Logging, quiet: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    slow = run.requested(1)
-    slow.path.write_bytes(b"x" * 1_500_000)
-    run.at(0, slow)
-    for minute in range(0, 125, 5):
-        run.at(minute * 60.0, run.requested(2))
-        run.at(minute * 60.0, Looked())
-        run.at(minute * 60.0, Ended(window(2)))
-
-    told = (
-        []
-        if quiet
-        else [f"{10 * n} min 0 s" for n in range(1, 6)]
-        + [
-            f"{hours} h {minutes} min"
-            for hours, minutes in [(1, m) for m in range(0, 60, 10)] + [(2, 0)]
-        ]
-    )
-    assert caplog.messages == [
-        f"2025-01-01..2025-01-01: under way for {time}, 1.5 MB so far" for time in told
+def test_what_is_under_way(run: Logging, quiet: bool, caplog: pytest.LogCaptureFixture) -> None:
+    run.log.tell_under_way()
+    assert caplog.messages == [], "nothing is"
+    run.at(0, run.requested(2, received=1_000_000))
+    run.at(1, run.requested(3, received=500_000))
+    run.at(2, run.requested(1))
+    run.clock.seconds = 130.0
+    run.log.tell_under_way()
+    run.at(31, Ended(window(3)))
+    run.at(31, Ended(window(1)))
+    run.at(31, Retrying(window(1), 1, TransportError("x"), 12.0))
+    caplog.clear() if quiet else caplog.records.pop(1)
+    run.clock.seconds = 133.0
+    run.log.tell_under_way()
+    days = "2025-01-02..2025-01-02"
+    told = [
+        "under way: 1 window waiting for the first byte; 2 windows receiving, 1.5 MB so far; "
+        f"the longest {days}, for 30.0 s (0 of 3 windows)",
+        f"under way: 1 window receiving, 1.0 MB so far; the longest {days}, for 33.0 s; "
+        "1 window to be tried again, the first 2025-01-01..2025-01-01, try 2 of 4 in 10.0 s; "
+        "1 window on the way to the loader (0 of 3 windows)",
     ]
+    assert caplog.messages == ([] if quiet else told)
 
 
-def test_another_attempt_takes_long_by_itself(
-    run: Logging, quiet: bool, caplog: pytest.LogCaptureFixture
+def test_a_pause_or_a_loader_alone_is_under_way_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for attempt in (1, 2):
-        begin = attempt * 1000.0
-        run.at(begin, run.requested(1, attempt))
-        for seconds in (599, 600, 601):
-            run.at(begin + seconds, Looked())
-        run.at(begin + 700, Ended(window(1)))
-    told = "2025-01-01..2025-01-01: under way for 10 min 0 s, 0 B so far"
-    assert caplog.messages == ([] if quiet else [told] * 2)
+    caplog.set_level(logging.INFO)
+    run = Logging(tmp_path)
+    run.at(0, run.requested(1))
+    run.at(1, Ended(window(1)))
+    run.log.tell_under_way()
+    run.at(1, Retrying(window(1), 1, TransportError("x"), 12.0))
+    run.log.tell_under_way()
+    assert caplog.messages[0] == "under way: 1 window on the way to the loader (0 of 3 windows)"
+    assert caplog.messages[2].startswith("under way: 1 window to be tried again, the first ")
+
+
+def test_what_is_under_way_is_told_again_and_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the run's own thread does nothing, since a loader makes it wait."""
+    assert log._BEAT_SECONDS <= 30
+    monkeypatch.setattr(log, "_BEAT_SECONDS", 0.001)
+    caplog.set_level(logging.INFO)
+    run = Logging(tmp_path)
+    run.at(0, run.requested(1))
+    with run.log.beating():
+        wait_until(lambda: len(caplog.messages) > 2, "three lines")
+    told = len(caplog.messages)
+    assert all(message.startswith("under way: ") for message in caplog.messages)
+    assert "log" not in {thread.name for thread in threading.enumerate()}
+    assert len(caplog.messages) == told
+
+
+def test_no_thread_for_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    run = Logging(tmp_path)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(ThreadError, match="lower workers"), run.log.beating():
+        pass
 
 
 @pytest.mark.parametrize(
@@ -171,13 +221,41 @@ def test_the_summary(run: Logging, tmp_path: Path, caplog: pytest.LogCaptureFixt
     caplog.clear()
     run.log.sum_up()
     assert lines(caplog) == [
-        (INFO, "1 of 3 windows loaded: 1,234 events, 2.0 kB in 4.0 s"),
+        (INFO, "1 of 3 windows handed to the loader: 1,234 events, 2.0 kB in 4.0 s"),
         (WARNING, "2 lines quarantined and not loaded"),
         (
             ERROR,
             "2 of 3 windows failed; the next run with this state reads them again:\n"
             "  from_date   to_date     attempts  reason\n"
             "  2025-01-01  2025-01-01         4  HTTP 500\n"
-            "  2025-01-03  2025-01-03         4  HTTP 500",
+            "  2025-01-03  2025-01-03         4  HTTP 500\n"
+            "see docs/failures.md#connection",
         ),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("deduplicate", "counts", "told"),
+    [
+        (False, (0, 0), ""),
+        (False, (3, 1200), ", 1,203 of them duplicates"),
+        (True, (3, 4), ", 7 duplicates dropped"),
+        (False, (3, None), ""),
+    ],
+)
+def test_the_summary_counts_duplicates(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    deduplicate: bool,
+    counts: tuple[int | None, ...],
+    told: str,
+) -> None:
+    caplog.set_level(logging.INFO)
+    run = Logging(tmp_path, deduplicate=deduplicate)
+    for day, count in enumerate(counts, 1):
+        run.at(1, written(tmp_path, day, 5000, duplicates=count))
+    caplog.clear()
+    run.log.sum_up()
+    assert caplog.messages == [
+        f"2 of 3 windows handed to the loader: 10,000 events{told}, 2.0 kB in 1.0 s"
     ]

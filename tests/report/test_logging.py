@@ -30,13 +30,15 @@ STRUCTURED = {
             "stream": "ext://sys.stderr",
         }
     },
-    "root": {"level": "INFO", "handlers": ["stderr"]},
 }
 
 
-def entries(folder: Path, expected_code: int, **config: Any) -> list[dict[str, Any]]:
+def entries(
+    folder: Path, expected_code: int, level: str = "INFO", **config: Any
+) -> list[dict[str, Any]]:
     """The log of a run; every line of it is an object."""
-    (folder / "logging.json").write_text(json.dumps(STRUCTURED))
+    configured = STRUCTURED | {"root": {"level": level, "handlers": ["stderr"]}}
+    (folder / "logging.json").write_text(json.dumps(configured))
     (folder / "tap.json").write_text(json.dumps(config))
     done = run(
         *("tap-mixpanel-parallel", "--config", "tap.json"),
@@ -47,14 +49,14 @@ def entries(folder: Path, expected_code: int, **config: Any) -> list[dict[str, A
     return [json.loads(line) for line in done.stderr.splitlines()]
 
 
-@pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def log_of_three(folder: Path, level: str) -> list[dict[str, Any]]:
     """The log of three windows, of which one fails."""
     fault = Fault.parse(f"status=500,days={BROKEN}")
     with Sandbox(PROJECT, limits=None, as_of=lambda: AS_OF, faults=[fault]) as sandbox:
         return entries(
-            tmp_path_factory.mktemp("log"),
+            folder,
             1,
+            level,
             region="sandbox",
             api_url=sandbox.url,
             start_date=str(DAYS[0]),
@@ -65,12 +67,24 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         )
 
 
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The log at the usual level."""
+    return log_of_three(tmp_path_factory.mktemp("log"), "INFO")
+
+
 def test_every_line_is_an_entry(log: list[dict[str, Any]]) -> None:
     assert {entry["level"] for entry in log} == {"info", "error"}
     assert all(isinstance(entry["message"], str) for entry in log)
 
 
-def test_each_window_is_measured(log: list[dict[str, Any]]) -> None:
+def test_metrics_are_for_who_asks(log: list[dict[str, Any]]) -> None:
+    assert not [entry for entry in log if "METRIC" in entry["message"]]
+    assert not [entry for entry in log if "record path" in entry["message"]]
+
+
+def test_each_window_is_measured(tmp_path: Path) -> None:
+    log = log_of_three(tmp_path, "DEBUG")
     assert [entry["metric_info"] for entry in log if entry["message"] == "METRIC"] == [
         {
             "type": "counter",
@@ -92,11 +106,11 @@ def test_each_window_s_end_is_told(log: list[dict[str, Any]]) -> None:
     assert "3 days to fetch in 3 windows" in plan[1]
     for number, (day, (level, message)) in enumerate(zip(DAYS, ends, strict=True), 1):
         events = len(lines_of(PROJECT, day, day, AS_OF))
-        loaded = ("info", f"{day}..{day} loaded: {events} events, ")
+        loaded = ("info", f"{day}..{day} handed to the loader: {events} events, ")
         failed = ("error", f"{day}..{day} failed after 1 attempt: HTTP 500")
         expected = failed if day == BROKEN else loaded
         assert (level, message[: len(expected[1])]) == expected
-        assert f"({number} of 3" in message
+        assert f"({number - (number > 1)} of 3 windows" in message
 
 
 def test_a_table_is_one_entry(log: list[dict[str, Any]]) -> None:

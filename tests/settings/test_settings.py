@@ -1,8 +1,7 @@
-"""Settings: defaults, and every problem named at once, with its remedy."""
+"""Settings: defaults, values, warnings and days."""
 
 from __future__ import annotations
 
-import re
 import tempfile
 from datetime import date
 from pathlib import Path
@@ -10,47 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tap_mixpanel_parallel.exceptions import SettingsError
 from tap_mixpanel_parallel.plan.state import ExportState
 from tap_mixpanel_parallel.plan.windows import Window
-from tap_mixpanel_parallel.settings.batch import BatchConfig
 from tap_mixpanel_parallel.settings.credentials import Credentials
 from tap_mixpanel_parallel.settings.schema import CONFIG_SCHEMA
 from tap_mixpanel_parallel.settings.settings import Settings
+from tests.settings.harness import CONFIG, SECRET, TODAY, UNSET, read
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
-
-TODAY = date(2025, 6, 1)
-UNSET = dict.fromkeys(["region", "project_id", "events", "where", "project_timezone"])
-SECRET = "hunter2-s3cret"
-ACCOUNT = {
-    "project_id": "123",
-    "service_account_username": "bob.mp-service-account",
-    "service_account_secret": SECRET,
-}
-CONFIG: dict[str, Any] = ACCOUNT | {"start_date": "2025-01-01"}
-
-
-@pytest.fixture(autouse=True)
-def _without_an_authority(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reading the machine's own certificates again and again takes its time."""
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-        monkeypatch.delenv(name, raising=False)
-
-
-def read(config: dict[str, Any] | None = None, **replaced: Any) -> Settings:
-    merged = (CONFIG if config is None else config) | replaced
-    given = {name: value for name, value in merged.items() if value is not ...}
-    return Settings.from_config(given, today=lambda _: TODAY)
-
-
-def problems(config: dict[str, Any] | None = None, **replaced: Any) -> list[str]:
-    with pytest.raises(SettingsError) as caught:
-        read(config, **replaced)
-    found = list(caught.value.problems)
-    assert not any(SECRET in text for text in [*found, str(caught.value)])
-    return found
 
 
 class TestDefaults:
@@ -75,9 +42,11 @@ class TestDefaults:
             "deduplicate": False,
             "on_failed_window": "fail",
             "on_malformed_line": "fail",
+            "summary_format": "text",
             "max_attempts": 5,
             "requests_per_second": 3,
             "requests_per_hour": 60,
+            "on_hourly_limit": "wait",
             "request_timeout": 600,
             "spool_dir": Path(tempfile.gettempdir()),
             "warnings": (),
@@ -127,6 +96,8 @@ class TestValues:
             ("properties_format", "string", "string"),
             ("on_failed_window", "warn", "warn"),
             ("on_malformed_line", "quarantine", "quarantine"),
+            ("on_hourly_limit", "fail", "fail"),
+            ("summary_format", "json", "json"),
             ("request_timeout", 1.5, 1.5),
             ("balance_windows", False, False),
         ],
@@ -141,7 +112,7 @@ class TestValues:
     def test_plan(self) -> None:
         def lengths(**config: Any) -> list[int]:
             plan = read(end_date="2025-01-30", **config).plan(ExportState())
-            assert plan.requests_per_hour == config.get("requests_per_hour", 60)
+            assert plan.hour.limit == config.get("requests_per_hour", 60)
             return [len(planned.window) for planned in plan.windows]
 
         assert lengths() == [7, 7, 7, 7, 2]
@@ -172,12 +143,24 @@ class TestValues:
         assert SECRET not in repr(read({"start_date": "2025-01-01", "project_secret": SECRET}))
 
     @pytest.mark.parametrize(
-        ("workers", "parallel", "warned"), [(20, True, 0), (21, True, 1), (21, False, 0)]
+        ("workers", "parallel", "warned"), [(20, True, 0), (21, True, 1), (21, False, 1)]
     )
     def test_many_workers(self, workers: int, parallel: bool, warned: int) -> None:
         warnings = read(workers=workers, parallel=parallel).warnings
         assert len(warnings) == warned
-        assert all(f"workers: {workers} use over a fifth" in text for text in warnings)
+        told = f"workers: {workers} " + (
+            "use over a fifth" if parallel else "has no effect without"
+        )
+        assert all(told in text for text in warnings)
+
+    @pytest.mark.parametrize(
+        ("given", "warned"),
+        [({}, False), ({"workers": 10}, False), ({"workers": 9}, True), ({"workers": "4"}, True)],
+    )
+    def test_workers_without_parallel(self, given: dict[str, Any], warned: bool) -> None:
+        """Meltano passes the default on whether or not a person has set it."""
+        expected = f"workers: {given.get('workers')} has no effect without parallel: true (or --"
+        assert [text.startswith(expected) for text in read(**given).warnings] == [True] * warned
 
 
 class TestDates:
@@ -221,290 +204,3 @@ class TestDates:
         assert str(settings.replay).startswith(replay[:10])
         told = f"replay: {replay} is not all within start_date to end_date, 2025-01-01..2025-06-01"
         assert [told in warning for warning in settings.warnings] == [True] * warned
-
-
-class TestProblems:
-    @pytest.mark.parametrize(
-        ("name", "value", "problem"),
-        [
-            ("start_date", ..., "start_date: is missing; give the first day, e.g. 2025-01-01"),
-            ("start_date", "", "start_date: is missing"),
-            (
-                "start_date",
-                "yesterday",
-                "start_date: 'yesterday' is not a valid date; give yyyy-mm-dd",
-            ),
-            ("start_date", "2025-02-29", "start_date: '2025-02-29' is not a valid date"),
-            ("start_date", "2025-1-1", "start_date: '2025-1-1' is not a valid date"),
-            ("start_date", "2025-01-01T10:00:00Z", "start_date: .* is not a valid date"),
-            ("start_date", 20250101, "start_date: 20250101 is not a valid date"),
-            ("start_date", "P0D", "start_date: 'P0D' is not a period that begins on"),
-            ("start_date", "P99999D", "start_date: 'P99999D' is not a period that begins on 1970"),
-            (
-                "start_date",
-                "0001-01-01",
-                "start_date: '0001-01-01' is before 1970-01-01, and Mixpanel",
-            ),
-            ("start_date", "1969-12-31", "start_date: '1969-12-31' is before 1970-01-01"),
-            ("start_date", "P-1D", "start_date: 'P-1D' is not a valid date"),
-            ("start_date", "2025-06-02", "start_date: '2025-06-02' is in the future; give"),
-            ("end_date", "31.01.2025", "end_date: '31.01.2025' is not a valid date"),
-            (
-                "end_date",
-                "2024-12-31",
-                "end_date: '2024-12-31' is before start_date 2025-01-01; give that day or a later",
-            ),
-            ("region", "mars", "region: 'mars' is unknown; give one of us, eu, in, sandbox"),
-            ("region", ["us"], r"region: \['us'\] is unknown"),
-            ("project_timezone", "America/Los_Angles", "did you mean America/Los_Angeles?"),
-            ("project_timezone", "localtime", "project_timezone: 'localtime' is not an IANA time"),
-            ("project_timezone", "Factory", "project_timezone: 'Factory' is not an IANA time zone"),
-            ("project_timezone", "posix/UTC", "'posix/UTC' is not an IANA time zone"),
-            ("project_timezone", "right/UTC", "'right/UTC' is not an IANA time zone"),
-            ("project_timezone", "Mars", "project_timezone: 'Mars' is not an IANA time zone; "),
-            ("project_timezone", "../UTC", "project_timezone: '../UTC' is not an IANA time zone"),
-            ("project_timezone", "America", "project_timezone: 'America' is not an IANA time zone"),
-            ("project_timezone", 1, "project_timezone: 1 is not an IANA time zone"),
-            ("workers", 0, "workers: 0 is not valid; give a whole number from 1 to 100"),
-            ("workers", 101, "workers: 101 is not valid"),
-            ("workers", "ten", "workers: 'ten' is not valid"),
-            ("workers", True, "workers: True is not valid"),
-            ("workers", 2.5, "workers: 2.5 is not valid"),
-            ("window_days", 0, "window_days: 0 is not valid; give a whole number from 1 to 3,650"),
-            ("lookback_days", -1, "lookback_days: -1 is not valid"),
-            ("max_attempts", 0, "max_attempts: 0 is not valid"),
-            ("requests_per_second", 0, "requests_per_second: 0 is not valid"),
-            ("requests_per_hour", 0, "requests_per_hour: 0 is not valid"),
-            ("request_timeout", 0.5, "request_timeout: 0.5 is not valid; give a number from 1"),
-            ("request_timeout", float("nan"), "request_timeout: nan is not valid"),
-            ("request_timeout", True, "request_timeout: True is not valid"),
-            (
-                "replay",
-                "last week",
-                "replay: 'last week' is not a range of days from 1970-01-01",
-            ),
-            ("replay", "1969-12-31", "replay: '1969-12-31' is not a range of days from 1970-01-01"),
-            ("replay", "2025-01-02..2025-01-01", "replay: '2025-01-02..2025-01-01' is not a range"),
-            ("replay", "2025-06-02", "replay: '2025-06-02' is not a range of days"),
-            ("replay", "2025-05-01..", "replay: '2025-05-01..' is not a range"),
-            ("replay", 7, "replay: 7 is not text"),
-            ("parallel", "maybe", "parallel: 'maybe' is neither true nor false"),
-            ("deduplicate", 1, "deduplicate: 1 is neither true nor false"),
-            ("balance_windows", 0, "balance_windows: 0 is neither true nor false"),
-            ("where", ["x"], r"where: \['x'\] is not text; give it in quotes"),
-            ("events", "Sign Up", "events: 'Sign Up' is not a list of event names; give e.g. "),
-            ("events", [1], r"events: \[1\] is not a list of event names"),
-            ("events", [""], r"events: \[''\] is not a list of event names"),
-            ("events", {"a": 1}, "events: .* is not a list of event names"),
-            ("properties_format", "xml", "properties_format: 'xml' is unknown; give one of"),
-            ("on_failed_window", "ignore", "on_failed_window: 'ignore' is unknown; give one of"),
-            ("on_malformed_line", "skip", "on_malformed_line: 'skip' is unknown; give one of"),
-            ("project_id", True, "project_id: True is not text"),
-            (
-                "api_url",
-                "nonsense",
-                "api_url: 'nonsense' is not a base URL; give e.g. https://data",
-            ),
-            ("api_url", "ftp://host/x", "api_url: 'ftp://host/x' is not a base URL"),
-            ("api_url", "http://", "api_url: 'http://' is not a base URL"),
-            ("api_url", "https://data mixpanel.com", "is not a base URL"),
-            ("api_url", "http://[::1", "is not a base URL"),
-            ("api_url", "http://host/x", "api_url: 'http://host/x' would send the credentials"),
-            ("api_url", "http://10.0.0.7:8974", "over the network in clear text; give https://"),
-            ("api_url", "http://localhost.example", "in clear text"),
-            ("api_url", 8974, "api_url: 8974 is not text"),
-        ],
-    )
-    def test_each(self, name: str, value: Any, problem: str) -> None:
-        if name == "project_id":
-            found = problems({"start_date": "2025-01-01", "region": "sandbox", name: value})
-        else:
-            found = problems(**{name: value})
-        assert len(found) == 1
-        assert re.match(problem, found[0]) or problem in found[0]
-
-    @pytest.mark.parametrize("name", ["where", "project_id", "service_account_secret"])
-    def test_a_lone_surrogate(self, name: str) -> None:
-        expected = f"{name}: contains a lone surrogate, which is not a valid character"
-        assert expected in problems(**{name: "x\ud800"})
-
-    @pytest.mark.parametrize("url", ["http://host:99999/x", "http://host:port/"])
-    def test_a_port_that_is_none(self, url: str) -> None:
-        assert "is not a base URL" in problems(api_url=url)[0]
-
-    @pytest.mark.parametrize(
-        "url",
-        [
-            f"https://bob:{SECRET}@data.mixpanel.com/api/2.0",
-            f"https://{SECRET}@data.mixpanel.com/api/2.0",
-            f"ftp://bob:{SECRET}@data.mixpanel.com",
-            f"bob:{SECRET}@data.mixpanel.com/api/2.0",
-            f"http://b:{SECRET}@[::1",
-        ],
-    )
-    def test_credentials_inside_the_url(self, url: str) -> None:
-        assert problems(api_url=url) == [
-            "api_url: contains credentials; give them in their own settings"
-        ]
-
-    @pytest.mark.parametrize(
-        "url",
-        [
-            f"https://data.mixpanel.com/api/2.0?token={SECRET}",
-            f"https://data.mixpanel.com/api/2.0#{SECRET}",
-            f"http://host:port/?{SECRET}",
-            f"gopher://host?{SECRET}",
-        ],
-    )
-    def test_what_may_be_a_token_is_not_quoted(self, url: str) -> None:
-        [found] = problems(api_url=url)
-        assert found.startswith("api_url: has a query (?) or a fragment (#); give the base URL")
-        assert SECRET not in found
-
-    @pytest.mark.parametrize(
-        "host", ["localhost:8974", "127.0.0.1", "127.1.2.3:1", "[::1]:8974", "mixpanel.localhost"]
-    )
-    def test_this_machine_needs_no_encryption(self, host: str) -> None:
-        assert read(api_url=f"http://{host}/api/2.0").api_url == f"http://{host}/api/2.0"
-
-    @pytest.mark.parametrize(
-        ("given", "expected"),
-        [
-            ({}, "project_id, service_account_username, service_account_secret: are .* sandbox"),
-            ({"project_id": "1"}, "service_account_username, service_account_secret: are missing"),
-            (ACCOUNT | {"project_secret": "x"}, "project_secret: is set together with a service"),
-            (
-                {"service_account_secret": SECRET, "project_secret": SECRET},
-                "project_secret: is set together with a service account; give only one of the two",
-            ),
-            (ACCOUNT | {"project_id": ...}, "project_id: is missing; a service account needs it"),
-            (ACCOUNT | {"service_account_secret": ...}, "service_account_secret: is missing; a s"),
-            (ACCOUNT | {"service_account_username": ""}, "service_account_username: is missing"),
-            (ACCOUNT | {"service_account_username": 7}, "service_account_username: is not text"),
-            ({"project_secret": [SECRET]}, "project_secret: is not text; give it in quotes"),
-        ],
-    )
-    def test_credentials(self, given: dict[str, Any], expected: str) -> None:
-        [found] = problems({"start_date": "2025-01-01"} | given)
-        assert re.match(expected, found)
-
-    def test_half_an_account_in_the_sandbox(self) -> None:
-        config = {"start_date": "2025-01-01", "region": "sandbox", "service_account_username": "x"}
-        assert problems(config) == [
-            "service_account_secret: is missing; a service account has a username and a secret"
-        ]
-
-    @pytest.mark.parametrize(
-        ("name", "reason"), [("file", "Not a directory"), ("missing", "No such file or directory")]
-    )
-    def test_spool_dir(self, tmp_path: Path, name: str, reason: str) -> None:
-        (tmp_path / "file").touch()
-        assert problems(spool_dir=str(tmp_path / name)) == [
-            f"spool_dir: '{tmp_path / name}' can't be written to ({reason}); give a writable folder"
-        ]
-        assert read(spool_dir=str(tmp_path)).spool_dir == tmp_path
-        assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-    def test_no_folder_for_temporary_files(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """As in a container that can't be written, where Python's own search finds none."""
-        monkeypatch.setattr(tempfile, "tempdir", None)
-        monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/dev/null/nowhere"])
-        assert problems() == [
-            "spool_dir: is not set, and the system has no writable folder for temporary files; "
-            "give a writable folder",
-        ]
-
-    @pytest.mark.parametrize(
-        ("mode", "expected"),
-        [
-            (0o777, ["everybody can write to", "can replace the files there"]),
-            (0o757, ["everybody can write to"]),
-            (0o775, ["its group can write to", "can replace the files there"]),
-            (0o1777, []),
-            (0o1775, []),
-            (0o755, []),
-            (0o700, []),
-        ],
-    )
-    def test_a_spool_dir_in_which_others_can_replace_files(
-        self, tmp_path: Path, mode: int, expected: list[str]
-    ) -> None:
-        tmp_path.chmod(mode)
-        warnings = read(spool_dir=str(tmp_path)).warnings
-        assert [part for part in expected if part in "".join(warnings)] == expected
-        assert len(warnings) == bool(expected)
-
-    def test_all_at_once(self) -> None:
-        found = problems(
-            {
-                "start_date": "soon",
-                "end_date": "later",
-                "region": "mars",
-                "workers": 0,
-                "window_days": "week",
-                "events": "A",
-                "where": 1,
-                "project_timezone": "Mars",
-                "api_url": "x",
-                "parallel": "x",
-            }
-        )
-        assert sorted(text.split(":")[0] for text in found) == [
-            "api_url",
-            "end_date",
-            "events",
-            "parallel",
-            "project_id, service_account_username, service_account_secret",
-            "project_timezone",
-            "region",
-            "start_date",
-            "where",
-            "window_days",
-            "workers",
-        ]
-
-    def test_every_setting_with_a_bound_is_checked_on_both_sides(self) -> None:
-        for name, schema in CONFIG_SCHEMA["properties"].items():
-            if "minimum" in schema:
-                for value in (schema["minimum"] - 1, schema["maximum"] + 1):
-                    assert [text.split(":")[0] for text in problems(**{name: value})] == [name]
-                for value in (schema["minimum"], schema["maximum"]):
-                    assert getattr(read(**{name: value}), name) == value
-
-
-@pytest.mark.parametrize(
-    ("root", "path"),
-    [
-        ("/data/x", "/data/x"),
-        ("file:///data/x y", "/data/x y"),
-        ("file://localhost/data", "/data"),
-        ("file:/data", "/data"),
-        ("output/files", f"{Path.cwd()}/output/files"),
-        ("file://output/files", f"{Path.cwd()}/output/files"),
-        ("s3://bucket/x", None),
-        ("memory://x", None),
-    ],
-)
-def test_a_root_is_a_local_folder_or_not(root: str, path: str | None) -> None:
-    assert BatchConfig("jsonl", root).path == (path and Path(path))
-
-
-def test_files_are_as_mixpanel_sent_them() -> None:
-    files = {"encoding": {"format": "jsonl"}, "storage": {"root": tempfile.gettempdir()}}
-    config = {"region": "sandbox", "start_date": "2025-01-01", "batch_config": files}
-    maps = {"stream_maps": {"events": {"x": "1"}}, "flattening_enabled": True}
-    with pytest.raises(SettingsError) as caught:
-        Settings.from_config(config | maps, today=lambda _: date(2025, 2, 1))
-    assert list(caught.value.problems) == [
-        f"batch_config: files hold records as they are, so {name} would have no effect; "
-        f"remove {name}, or batch_config"
-        for name in maps
-    ]
-
-
-def test_parquet_without_pyarrow_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    files = {"encoding": {"format": "parquet"}, "storage": {"root": tempfile.gettempdir()}}
-    config = {"region": "sandbox", "start_date": "2025-01-01", "batch_config": files}
-    monkeypatch.setattr("tap_mixpanel_parallel.settings.batch.find_spec", lambda _: None)
-    with pytest.raises(SettingsError, match=r"install tap-mixpanel-parallel\[files\], or give"):
-        Settings.from_config(config, today=lambda _: date(2025, 2, 1))

@@ -21,7 +21,7 @@ from tap_mixpanel_parallel import TapMixpanelParallel
 from tap_mixpanel_parallel.exceptions import SettingsError
 from tap_mixpanel_parallel.settings.schema import CONFIG_SCHEMA
 from tests.support.commands import ROOT, run
-from tests.support.recipes import section
+from tests.support.recipes import assert_lists, recipe, section
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,17 +100,7 @@ def test_bad_input_is_one_clear_message(
 
 
 def test_the_readme_lists_every_setting() -> None:
-    readme = (ROOT / "README.md").read_text()
-    table = readme.split("<!-- settings -->")[1].split("<!-- /settings -->")[0]
-    rows = [row.split(" | ", 2) for row in table.strip().splitlines()[2:]]
-
-    assert [row[0].strip("| `") for row in rows] == list(SETTINGS)
-    for (_, default, meaning), (name, setting) in zip(rows, SETTINGS.items(), strict=True):
-        assert meaning.removesuffix(" |") == setting["description"], name
-        value = setting.get("default")
-        shown = value if isinstance(value, str) else json.dumps(value)
-        expected = "" if value is None else f"`{shown}`"
-        assert default == ("required" if name == "start_date" else expected), name
+    assert_lists("README.md", SETTINGS, required="start_date")
 
 
 def test_meltano_knows_every_setting() -> None:
@@ -125,24 +115,42 @@ def test_meltano_knows_every_setting() -> None:
         assert declared[name]["description"] == setting["description"], name
 
 
-def test_the_architecture_lists_every_dependency() -> None:
+def test_every_dependency_has_a_bound() -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    names = [re.split("[^a-z0-9-]", requirement)[0] for requirement in declared]
-    listed = (ROOT / "docs/architecture.md").read_text().split("| package | for |")[1]
-
-    assert sorted(re.findall(r"`([a-z0-9-]+)`", listed)) == sorted(names)
-    assert [r for r in declared if not re.search("(~=|>=)", r)] == [], "each has a bound"
+    assert [r for r in declared if not re.search("(~=|>=)", r)] == []
 
 
 @pytest.mark.slow
-def test_the_readme_s_python_example_runs(tmp_path: Path) -> None:
-    (tmp_path / "example.py").write_text(section("From Python", "python"))
+@pytest.mark.parametrize(
+    ("code", "printed"),
+    [
+        (section("From Python", "python"), r"\d{4}-.*\+00:00 .+ \S+\n"),
+        (recipe("events in python"), r"\d{4}-.*\+00:00 .+ \S+\n"),
+        (recipe("messages in python"), r'{"type":"SCHEMA"'),
+    ],
+    ids=["readme", "events", "messages"],
+)
+def test_the_examples_for_python_run(tmp_path: Path, code: str, printed: str) -> None:
+    (tmp_path / "example.py").write_text(code)
 
     done = run("python", "example.py", cwd=tmp_path)
 
     assert done.returncode == 0, done.stderr
-    assert " True []" in done.stderr
-    assert done.stdout.startswith('{"type":"SCHEMA"')
+    assert re.match(printed, done.stdout)
+    assert done.stderr.endswith(" True []\n") == ("run()" in code)
+
+
+@pytest.mark.slow
+def test_the_example_for_states_in_python_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "example.py").write_text(recipe("state in python"))
+
+    runs = [run("python", "example.py", cwd=tmp_path) for _ in range(2)]
+
+    assert [done.returncode for done in runs] == [0, 0], runs[1].stderr
+    counts = [int(done.stdout.removesuffix(" new events\n")) for done in runs]
+    assert counts[0] > 0
+    state = json.loads((tmp_path / "state.json").read_text())
+    assert state["bookmarks"]["events"]["loaded"]
 
 
 @pytest.mark.parametrize(

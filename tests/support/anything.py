@@ -177,6 +177,7 @@ MODES: Final = st.sampled_from(
     [
         *([], ["--plan"], ["--plan", "--format", "json"], ["--status"], ["--parallel"]),
         *(["--test"], ["--test=schema"], ["--discover"]),
+        *(["--describe"], ["--describe", "--format", "json"]),
     ]
 )
 FILES: Final = st.sets(
@@ -192,7 +193,10 @@ ODD: Final = st.one_of(
         ]
     ),
     st.tuples(
-        st.sampled_from(["--workers", "--replay", "--state", "--config", "--catalog"]), ENV_TEXT
+        st.sampled_from(
+            ["--workers", "--replay", "--describe", "--state", "--config", "--catalog"]
+        ),
+        ENV_TEXT,
     ).map(list),
 )
 OPTIONS: Final = st.tuples(MODES, FILES, st.just([]) | st.just([]) | ODD).map(

@@ -9,7 +9,6 @@ from tests.support.commands import PATIENCE
 
 if TYPE_CHECKING:
     from datetime import datetime
-    from types import TracebackType
     from typing import Self
 
 
@@ -60,14 +59,7 @@ class Gate:
             self._changed.notify_all()
 
     def __enter__(self) -> Self:
-        """Hold."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Hold nothing any more."""
+    def __exit__(self, *_: object) -> None:
         self.open()

@@ -6,10 +6,7 @@ import fcntl
 import os
 import select
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Self
-
-if TYPE_CHECKING:
-    from types import TracebackType
+from typing import Final, Self
 
 PIECE: Final = select.PIPE_BUF
 """The most that a pipe takes in one go or not at all."""
@@ -37,16 +34,9 @@ class Pipe:
         os.write(self.writer, b"\n" * self.capacity)
 
     def __enter__(self) -> Self:
-        """Nothing more."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close what is still open."""
+    def __exit__(self, *_: object) -> None:
         for fd in (self.reader, self.writer):
             with suppress(OSError):
                 os.close(fd)

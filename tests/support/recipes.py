@@ -1,11 +1,15 @@
-"""The code that the documents advise, as it is written there."""
+"""What the documents say: the code that they advise, as it is written, and the settings."""
 
 from __future__ import annotations
 
+import json
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tests.support.commands import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _DOCUMENTS: Final = tuple(
     path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -29,3 +33,16 @@ def section(title: str, language: str = r"\w+", number: int = 0) -> str:
         rf"```{language}\n(.*?)```", re.split("^#+ ", rest, flags=re.MULTILINE)[0], re.DOTALL
     )
     return str(code[number])
+
+
+def assert_lists(page: str, settings: Mapping[str, dict[str, Any]], required: str) -> None:
+    """Assert that a page's table has each setting, with its default and its meaning."""
+    table = (ROOT / page).read_text().split("<!-- settings -->")[1].split("<!-- /settings -->")[0]
+    rows = [row.split(" | ", 2) for row in table.strip().splitlines()[2:]]
+    assert [row[0].strip("| `") for row in rows] == list(settings)
+    for (_, default, meaning), (name, setting) in zip(rows, settings.items(), strict=True):
+        assert meaning.removesuffix(" |") == setting["description"], name
+        value = setting.get("default")
+        shown = value if isinstance(value, str) else json.dumps(value)
+        expected = "" if value is None else f"`{shown}`"
+        assert default == ("required" if name == required else expected), name

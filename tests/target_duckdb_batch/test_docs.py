@@ -11,6 +11,7 @@ import pytest
 
 from target_duckdb_batch.settings import CONFIG_SCHEMA, WITHOUT_EFFECT
 from tests.support.commands import ROOT
+from tests.support.recipes import assert_lists
 from tests.target_duckdb_batch.harness import EVENTS, TARGET_DUCKDB, Lab, event, record
 
 DOCS: Final = (ROOT / "docs" / "target-duckdb-batch.md").read_text()
@@ -23,16 +24,7 @@ SETTINGS: Final = {
 
 
 def test_the_table_lists_every_setting() -> None:
-    table = DOCS.split("<!-- settings -->")[1].split("<!-- /settings -->")[0]
-    rows = [row.split(" | ", 2) for row in table.strip().splitlines()[2:]]
-
-    assert [row[0].strip("| `") for row in rows] == list(SETTINGS)
-    for (_, default, meaning), (name, setting) in zip(rows, SETTINGS.items(), strict=True):
-        assert meaning.removesuffix(" |") == setting["description"], name
-        value = setting.get("default")
-        shown = value if isinstance(value, str) else json.dumps(value)
-        expected = "" if value is None else f"`{shown}`"
-        assert default == ("required" if name == "filepath" else expected), name
+    assert_lists("docs/target-duckdb-batch.md", SETTINGS, required="filepath")
 
 
 def test_settings_without_effect_are_named() -> None:

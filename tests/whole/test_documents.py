@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
+import tomllib
 from collections import Counter
+from importlib import import_module
+from inspect import getsource
 from itertools import pairwise
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import pytest
+import urllib3.connection
 from markdown_it import MarkdownIt
 
+import tap_mixpanel_parallel
+from tap_mixpanel_parallel.exceptions import AttemptError, LastAttemptError, TapError
+from target_duckdb_batch.command import READ_ON
 from tests.support.commands import ROOT
 
 if TYPE_CHECKING:
@@ -78,6 +86,45 @@ def test_a_link_that_leads_nowhere_is_found(tmp_path: Path) -> None:
     ]
 
 
+def errors(kind: type[TapError] = TapError) -> Iterator[type[TapError]]:
+    """Every kind of error of the tap, wherever it is defined."""
+    for each in kind.__subclasses__():
+        yield each
+        yield from errors(each)
+
+
+def test_every_error_leads_to_its_paragraph() -> None:
+    for module in pkgutil.walk_packages(tap_mixpanel_parallel.__path__, "tap_mixpanel_parallel."):
+        if not module.name.endswith("__main__"):
+            import_module(module.name)
+    kinds = set(errors()) - {AttemptError, LastAttemptError}  # which others derive from
+    without = {kind.__name__ for kind in kinds if kind.read_on == TapError.read_on}
+
+    assert without == {"SettingsError"}, "whose paragraph it is"
+    assert len(kinds) > 15
+    for read_on in {READ_ON, *(kind.read_on for kind in kinds)}:
+        page, _, anchor = read_on.partition("#")
+        assert anchor in anchors(ROOT / page), read_on
+
+
+def test_the_symptoms_are_what_the_tap_and_the_loaders_say() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    rows = re.findall(r"^\| (.*?`.*?`.*?) \|", page, re.MULTILINE)
+    sentences = re.findall(r"log says ((?:`[^`]+`(?: … )?)+)", page)
+    said = re.findall("`([^`]+)`", " ".join([*rows, *sentences]))
+    sources = [
+        path.read_text()
+        for folder in ("tap_mixpanel_parallel", "tests")
+        for path in (ROOT / folder).rglob("*.py")
+        if path.name != "test_documents.py"
+    ]
+    # Texts go on in the next line.
+    whole = re.sub(r'"\s*\n\s*[fb]?"', "", "\n".join([*sources, getsource(urllib3.connection)]))
+
+    assert len(said) > 10
+    assert [text for text in said if text not in whole] == []
+
+
 def test_every_recipe_is_run() -> None:
     named = [n for path in PAGES for n in re.findall("<!-- recipe: (.*?) -->", path.read_text())]
     used = {
@@ -86,3 +133,24 @@ def test_every_recipe_is_run() -> None:
         for name in re.findall(r'\brecipe(?:\("|: )(.*?)(?:"\)| -->)', path.read_text())
     }
     assert set(named) <= used
+
+
+def test_the_architecture_names_every_module_folder_and_dependency() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    tap = ROOT / "tap_mixpanel_parallel"
+    folders = {f"{path.parent.name}/" for path in tap.glob("*/__init__.py")}
+    modules = {path.name for path in tap.glob("*.py")} - {"__init__.py"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    # The other extras are for tests, and for what the tap is used with.
+    extras = set(project["optional-dependencies"]) - {"test", "lint", "meltano", "duckdb"}
+    required = [
+        *project["dependencies"],
+        *(each for extra in extras for each in project["optional-dependencies"][extra]),
+    ]
+    packages = {re.split(r"[^\w-]", each)[0] for each in required}
+    rows = [row for row in page.splitlines() if row.startswith("|")]
+    named = {name for row in rows for name in re.findall("`([^`]+)`", row.split("|")[1])}
+    own = {path.name for path in (ROOT / "target_duckdb_batch").glob("*.py")}
+
+    assert folders | modules | packages <= named
+    assert named <= folders | modules | packages | own | {"files"}

@@ -296,7 +296,7 @@ def test_each_run_does_what_it_does_with_records(
             first = runs(**settings, **more)
             runs.sandbox.faults = []
             second = runs(**settings, **more)
-            bookmark = runs.state["bookmarks"]["events"] | {"stored": None}
+            bookmark = runs.state["bookmarks"]["events"] | {"stored": None, "requests": []}
             read = [str(request.from_date) for request in runs.sandbox.requests]
         for failure in bookmark["partitions"]:
             del failure["failed_at"]

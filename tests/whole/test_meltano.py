@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,9 @@ def test_meltano_loads_every_event(
     )
     assert pipeline.bookmark()["loaded"] == [[str(FIRST), str(LAST)]]
     assert (sandbox.max_concurrent > 1) == (parallel == "true")
+    windows = re.findall(r"\d handed to the loader: .* of \d+ windows", done.stderr)
+    assert len(windows) == int(re.findall(r"to fetch in (\d+) windows", done.stderr)[0])
+    assert "METRIC" not in done.stderr
 
 
 def test_meltano_keeps_what_loaded_and_repairs_the_rest(

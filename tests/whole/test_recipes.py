@@ -118,6 +118,12 @@ def test_the_status_of_what_is_loaded(warehouse: Warehouse) -> None:
     assert calendar.startswith("14 days loaded, 0 failed, 0 missing between")
 
 
+def test_what_is_loaded_is_stale(warehouse: Warehouse) -> None:
+    done = run("bash", "-c", recipe("stale"), cwd=warehouse.folder)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith(f"stale: the newest day that is loaded is {LAST}\n")
+
+
 def test_the_demo_does_not_read_the_real_project(warehouse: Warehouse) -> None:
     makefile = (ROOT / "Makefile").read_text()
     command = re.search(r"^demo:.*?(meltano [^\n]*) run ", makefile, re.DOTALL | re.MULTILINE)
@@ -260,7 +266,7 @@ def test_a_back_fill_within_the_hourly_limit(tmp_path: Path) -> None:
 
     advice = plan(recipe("back-fill"))
     assert f"window_days: {window_days} would fit into one" in advice
-    assert re.match(r"160 requests are needed .* it takes over 2 hours;", advice)
+    assert re.match(r"157 requests are needed .* it takes over 2 hours;", advice)
     whole, _, _tail = recipe("back-fill").partition(" | ")
     followed = json.loads(plan(f"{whole} --format json", window_days=window_days))
     assert (followed["days"], followed["requests"]) == (days, requests) == (1096, 60)

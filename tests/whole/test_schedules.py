@@ -51,7 +51,8 @@ class Scheduled:
         self.database = folder / "output" / f"{name}.duckdb"
 
     def variables(self, **settings: str) -> dict[str, str]:
-        whole = {"start_date": str(FIRST), "end_date": str(LAST)} | settings
+        days = {"start_date": str(FIRST), "end_date": str(LAST), "window_days": "3"}
+        whole = days | settings
         return tap_environment(self.sandbox, parallel="true", workers=str(WORKERS), **whole) | {
             "MELTANO_RUN_STATE_ID_SUFFIX": self.name,
             "TARGET_DUCKDB_FILEPATH": str(self.database),
@@ -126,7 +127,8 @@ def test_a_second_run_and_a_crash(scheduled: Scheduled) -> None:
 
     scheduled.sandbox.faults = []
     forget_heartbeats(scheduled.folder)
-    later = scheduled.run(START, variables={"MELTANO_CLI_LOG_FORMAT": "json"})
+    shown = {"MELTANO_CLI_LOG_FORMAT": "json", "MELTANO_CLI_LOG_LEVEL": "debug"}  # and metrics
+    later = scheduled.run(START, variables=shown)
 
     assert later.returncode == 0, later.stderr
     assert "Marked stale run" in later.stderr

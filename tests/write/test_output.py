@@ -188,6 +188,7 @@ def test_a_file_that_fails_ends_the_run(leaving: Leaving, monkeypatch: pytest.Mo
     """Not the window alone: what of it is written would come twice, or what is left never."""
     leaving.output.write_pending()
     taken = list(leaving.reader.taken)
+    leaving.output.close()
     monkeypatch.setattr(leaving.output, "_lines", b"")
     monkeypatch.setattr(leaving.output, "_start", 0)
     monkeypatch.setattr(leaving.output, "_file", FailingFile())
@@ -325,7 +326,7 @@ class WatchedStream(EventsStream):
 
             return Messages(watched)
 
-        return nullcontext(Way(watching))
+        return nullcontext(Way(watching, way.output))
 
 
 class Left(NamedTuple):
@@ -390,7 +391,7 @@ def watched(make: type[WatchedTap], *faults: Fault) -> Iterator[tuple[WatchedTap
             "max_attempts": 1,
         }
         tap = make(config=config)
-        stream = tap.events
+        stream = tap.stream
         assert isinstance(stream, WatchedStream)
         yield tap, stream
 

@@ -20,9 +20,9 @@ from tap_mixpanel_parallel import TapMixpanelParallel
 from tap_mixpanel_parallel.exceptions import SettingsError
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.settings.batch import BatchConfig
-from tap_mixpanel_parallel.settings.forms import parse_json, value_of
 from tap_mixpanel_parallel.settings.schema import CONFIG_SCHEMA
 from tap_mixpanel_parallel.settings.settings import Settings
+from tap_mixpanel_parallel.settings.values import parse_json, value_of
 from tests.support.commands import run
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ BASE: Final[dict[str, Any]] = {
     "start_date": "2025-01-01",
 }
 FOLDER: Final = tempfile.gettempdir()
+REPORT: Final = f"{FOLDER}/report-of-no-run.html"
 DAY: Final = date(2025, 1, 5)
 BATCH: Final[dict[str, Any]] = {
     "encoding": {"format": "parquet"},
@@ -102,12 +103,15 @@ TAKEN: Final[list[tuple[str, Any, Any]]] = [
     *[("where", value, "x == 1") for value in ("x == 1", "x == 1\n")],
     *[("properties_format", value, "string") for value in ("string", "string\n")],
     *[("on_failed_window", value, "warn") for value in ("warn", " warn")],
+    *[("on_hourly_limit", value, "fail") for value in ("fail", "fail\n")],
     *[("on_malformed_line", value, "quarantine") for value in ("quarantine", "quarantine\n")],
+    *[("summary_format", value, "json") for value in ("json", " json\n")],
     *[
         ("batch_config", value, FILES)
         for value in (BATCH, json.dumps(BATCH), f" {json.dumps(BATCH)}")
     ],
     *[("spool_dir", value, Path(FOLDER)) for value in (FOLDER, f"{FOLDER}\n")],
+    *[("report", value, Path(REPORT)) for value in (REPORT, f" {REPORT}\n")],
 ]
 
 BATCH_CHANGES: Final[tuple[dict[str, Any], ...]] = (
@@ -164,10 +168,13 @@ REFUSED: Final[list[tuple[str, Any]]] = [
     *[("where", value) for value in (["x"], 1, True, 1.5)],
     *[("properties_format", value) for value in ("xml", 1, True, ["object"])],
     *[("on_failed_window", value) for value in ("ignore", 1, False)],
+    *[("on_hourly_limit", value) for value in ("stop", 1, True)],
     *[("on_malformed_line", value) for value in ("skip", 1, None.__class__.__name__)],
+    *[("summary_format", value) for value in ("yaml", 1, True)],
     *[("batch_config", value) for value in ("x", 1, 1.5, True, ["x"], '["x"]', "{")],
     *[("batch_config", BATCH | changed) for changed in BATCH_CHANGES],
     *[("spool_dir", value) for value in ("/nowhere/at/all", 7, True)],
+    *[("report", value) for value in ("/nowhere/at/all", "/dev/null", FOLDER, "a\x00b", 7, True)],
 ]
 
 

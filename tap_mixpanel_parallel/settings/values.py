@@ -1,4 +1,4 @@
-"""The forms of one value, as JSON, YAML, Meltano and the environment give it. Pure."""
+"""One value, in the forms in which JSON, YAML, Meltano and the environment give it. Pure."""
 
 from __future__ import annotations
 
@@ -36,10 +36,6 @@ def value_of(value: Any, schema: Mapping[str, Any]) -> Any:
 
     White space around a text is not part of it. A value that is not a form of the type stays
     as it is, and the check that follows rejects it.
-
-    Args:
-        value: The value as given.
-        schema: The setting's own JSON schema.
     """
     if isinstance(value, (float, Decimal)):
         return _number(value)
