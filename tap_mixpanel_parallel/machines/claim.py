@@ -28,6 +28,8 @@ _STORE: Final = "store"
 class LostError(AttemptError):
     """The worker that fetched a window is lost."""
 
+    read_on = "docs/failures.md#cluster"
+
     def __init__(self) -> None:
         """Say it."""
         super().__init__("the worker that fetched the window is lost: it has died, or was stopped")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import platform
 import secrets
 import threading
 import time
@@ -12,21 +11,21 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from distributed import Client, KilledWorker, Security
 
 from tap_mixpanel_parallel.exceptions import TapError
 from tap_mixpanel_parallel.fetch.progress import Progressed
-from tap_mixpanel_parallel.machines.claim import Claim, LostError
-from tap_mixpanel_parallel.machines.sealed import PACKAGES, Sealed, short, versions_here
-from tap_mixpanel_parallel.machines.task import attempt, look
+from tap_mixpanel_parallel.machines.checks import problems, said, wanted
+from tap_mixpanel_parallel.machines.claim import SECONDS, Claim, LostError
+from tap_mixpanel_parallel.machines.sealed import Sealed
+from tap_mixpanel_parallel.machines.task import attempt
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.settings.machines import SCHEDULER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tap_mixpanel_parallel.convert.processes import Prepared
     from tap_mixpanel_parallel.fetch.job import Download, Job
@@ -39,11 +38,14 @@ _WORKER_SECONDS: Final = 60.0
 """How long a run goes on without a worker: machines take so long to come back."""
 
 _WATCH_SECONDS: Final = 1.0
-_CLOSE_SECONDS: Final = 5.0
+_CLOSE_SECONDS: Final = 1.5
+"""A run that is stopped has to end within two seconds."""
 
 
 class ClusterError(TapError):
     """The cluster can't be used, or is gone."""
+
+    read_on = "docs/failures.md#cluster"
 
 
 class Cluster:
@@ -80,9 +82,11 @@ class Cluster:
         try:
             self._client.subscribe_topic(self._topic, self._listen)
             self._check()
-        except BaseException:
+        except BaseException as error:
             self._close()
-            raise
+            if isinstance(error, TapError) or not isinstance(error, Exception):
+                raise
+            raise self._gone(error) from None
         threading.Thread(target=self._watch, name="cluster", daemon=True).start()
         return self
 
@@ -157,7 +161,7 @@ class Cluster:
             if task.status == "error":
                 raise ClusterError(
                     f"a worker can't do the work: {type(error).__name__}: {error}; "
-                    f"does each have {_wanted()}?"
+                    f"does each have {wanted()}?"
                 ) from None
             raise self._gone(error) from None
         if isinstance(found, TapError):
@@ -187,7 +191,7 @@ class Cluster:
                 )
         except Exception as error:  # noqa: BLE001 - Dask raises anything
             raise ClusterError(
-                f"{SCHEDULER}: {machines.scheduler} does not answer ({_said(error)}); start the "
+                f"{SCHEDULER}: {machines.scheduler} does not answer ({said(error)}); start the "
                 "scheduler, correct the address, or see that both ends have the same TLS"
             ) from None
 
@@ -201,36 +205,9 @@ class Cluster:
                 f"{SCHEDULER}: {self._machines.scheduler} has no worker for "
                 f"{_WORKER_SECONDS:.0f} seconds; start some"
             ) from None
-        for problem in self._problems():
-            raise ClusterError(problem)
+        for problem in problems(client, self._work, self._probe):
+            raise ClusterError(f"{SCHEDULER}: {problem}")
         self._threads = sum(client.nthreads().values())
-
-    def _problems(self) -> Iterator[str]:
-        client, here = self._client, versions_here()
-        questions: dict[str, tuple[Any, ...]] = {"Python": (platform.python_version_tuple,)}
-        questions |= {name: (version, name) for name in PACKAGES}
-        for name, question in questions.items():
-            found = client.run(*question, on_error="return")
-            with suppress(Exception):
-                found["the scheduler"] = None
-                found["the scheduler"] = client.run_on_scheduler(*question)
-            for who, answer in found.items():
-                there = short(answer) if isinstance(answer, (tuple, list)) else answer
-                if there != here[name]:
-                    has = "no" if there is None or isinstance(there, Exception) else f"{there} of"
-                    yield (
-                        f"{SCHEDULER}: {who} has {has} {name}, and the run has {here[name]}; "
-                        f"workers and scheduler need {_wanted()}"
-                    )
-        for who, said in client.run(
-            look, Sealed(self._work), self._probe, on_error="return"
-        ).items():
-            if said:
-                yield (
-                    f"worker {who}: {said if isinstance(said, str) else _said(said)}; workers need "
-                    "the same storage.root and spool_dir as the run: a folder that all machines "
-                    "share, or a bucket such as s3://bucket/mixpanel, and what opens it"
-                )
 
     def _listen(self, event: tuple[float, Any]) -> None:
         with suppress(Exception):  # whoever can reach the scheduler can send anything
@@ -239,13 +216,18 @@ class Cluster:
 
     def _watch(self) -> None:
         """Keep count of the workers' threads; notice that the cluster is gone."""
-        seen = time.monotonic()
+        seen = answered = time.monotonic()
         while not self._closing.wait(_WATCH_SECONDS):
             try:
                 threads = self._client.nthreads(callback_timeout=_ANSWER_SECONDS)
             except Exception as error:  # noqa: BLE001 - Dask raises anything
+                # One that is connected may be busy.
+                late = time.monotonic() - answered
+                if self._client.status == "running" and late < SECONDS:
+                    continue
                 self._fail(self._gone(error))
                 return
+            answered = time.monotonic()
             self._threads = sum(threads.values())
             if self._threads:
                 seen = time.monotonic()
@@ -269,7 +251,7 @@ class Cluster:
 
     def _gone(self, error: Exception) -> ClusterError:
         return ClusterError(
-            f"{SCHEDULER}: the connection to {self._machines.scheduler} is lost ({_said(error)}), "
+            f"{SCHEDULER}: the connection to {self._machines.scheduler} is lost ({said(error)}), "
             "so the run ends; the next run continues after what is loaded"
         )
 
@@ -291,12 +273,3 @@ class Cluster:
         thread = threading.Thread(target=close, daemon=True)
         thread.start()
         thread.join(_CLOSE_SECONDS)
-
-
-def _wanted() -> str:
-    """The versions that all machines need, for a person."""
-    return ", ".join(f"{name} {found}" for name, found in versions_here().items())
-
-
-def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

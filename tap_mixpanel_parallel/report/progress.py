@@ -116,6 +116,7 @@ class Progress:
         self.total = len(self._new)
         self._active: dict[Window, Request] = {}
         self._pausing: dict[Window, Pausing] = {}
+        self._remote: dict[Window, Progressed] = {}
         self._arrived: dict[Window, _Arrival] = {}
         self._held_until = 0.0
         # They are written one after another; how long that took, and until when.
@@ -152,10 +153,10 @@ class Progress:
                 self._new.pop(window, None)
                 self._pausing.pop(window, None)
                 self._held_until = 0.0
+                self._remote.pop(window, None)
                 self._active[window] = Request(window, attempt, now, path)
             case Progressed(window):
-                if (request := self._active.get(window)) is not None:
-                    self._active[window] = replace(request, remote=event)
+                self._remote[window] = event
             case Ended(window):
                 if (request := self._active.pop(window, None)) is not None:
                     self._arrived[window] = _Arrival(now, now - request.started)
@@ -168,7 +169,11 @@ class Progress:
     @property
     def active(self) -> list[Request]:
         """The requests that are under way, sorted by their days."""
-        return sorted(self._active.values(), key=lambda request: request.window)
+        # What is told of a request may come when it has ended: it makes none of its own.
+        return [
+            replace(request, remote=self._remote.get(window))
+            for window, request in sorted([*self._active.items()])
+        ]
 
     @property
     def pausing(self) -> list[Pausing]:

@@ -32,10 +32,11 @@ class _MachinesTrial(_Trial):
     """A schedule as it is played on a cluster."""
 
     def __init__(self, schedule: Schedule, folder: Path, report: Report, cluster: Cluster) -> None:
-        schedule.tap |= {"executor": "dask", "dask_scheduler": str(cluster.file)}
+        schedule.tap.update({"executor": "dask", "dask_scheduler": str(cluster.file)})
         form = ("jsonl", "parquet")[schedule.seed % 2]
         self._root = folder / "root"
-        schedule.tap |= batch_config(form, self._root, batch_size=schedule.seed % 3 * 100 + 50)
+        files = batch_config(form, self._root, batch_size=schedule.seed % 3 * 100 + 50)
+        schedule.tap.update(files)
         super().__init__(schedule, folder, report)
         self._cluster = cluster
 

@@ -10,14 +10,18 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections import Counter
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import pytest
 from distributed import Client
 
+from tap_mixpanel_parallel.machines import cluster as tap
+from tap_mixpanel_parallel.machines.cluster import ClusterError
 from tap_mixpanel_parallel.machines.sealed import Sealed
 from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox
+from tap_mixpanel_parallel.settings.machines import Machines
 from tests.support.certificates import certificates
 from tests.support.cluster import cluster_in
 from tests.support.commands import PATIENCE
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tap_mixpanel_parallel.machines.task import Work
     from tests.support.cluster import Cluster
     from tests.support.harness import Identity
 
@@ -51,11 +56,34 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture
 def workers(cluster: Cluster) -> Cluster:
     """Two workers, whatever the test before has killed."""
-    while len(cluster.workers) < 2:
-        name = f"worker-{len(list(cluster.folder.glob('worker-*.log')))}"
-        cluster.add_worker(name)
-        cluster.wait_for(name)
+    cluster.replenish(2)
     return cluster
+
+
+@pytest.fixture(scope="module")
+def strict_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    folder = tmp_path_factory.mktemp("strict")
+    files = certificates(folder)
+    options = ["--tls-ca-file", files["ca_file"], "--tls-cert", files["cert_file"]]
+    options += ["--tls-key", files["key_file"]]
+    env = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
+    with cluster_in(folder, env=env, options=options, scheme="tls") as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def strict(lab: Lab, strict_cluster: Cluster) -> Cluster:
+    """A cluster that runs no task again, and speaks TLS only; the lab's tap uses it."""
+    strict_cluster.replenish(2)
+    address = json.loads(strict_cluster.file.read_text())["address"]
+    assert address.startswith("tls://")
+    folder = strict_cluster.folder
+    tls = {"ca_file": "tap.pem", "cert_file": "tap.pem", "key_file": "tap.key"}
+    lab.settings |= {
+        "dask_scheduler": address,
+        "dask_tls": {name: str(folder / file) for name, file in tls.items()},
+    }
+    return strict_cluster
 
 
 @pytest.fixture
@@ -119,23 +147,6 @@ def test_faults(lab: Lab) -> None:
     assert "Traceback" not in done.errors
 
 
-def test_poison_and_quarantine(lab: Lab) -> None:
-    """Lines that are not events come back, though no disk is shared but the root."""
-    bad = b"half a li"
-    lab.sandbox.faults = [Fault(Body(bad + b"\n" + body(POISON.values())))]
-    days = {"start_date": str(DAY), "end_date": str(DAY)}
-    here = lab.run(**days, executor="local", on_malformed_line="quarantine", max_attempts=1)
-    events = events_of(here.messages)
-    done = lab.run(executor="dask")
-
-    assert (here.code, done.code) == (0, 0), done.errors
-    assert events_of(done.messages) == events
-    assert len(events) == len(POISON)
-    (kept,) = lab.spool.glob("*quarantine*")
-    assert kept.read_bytes() == bad + b"\n"
-    assert not [name for name in names(lab) if "staged" in name]
-
-
 def test_workers_that_die_are_failed_attempts(lab: Lab, workers: Cluster) -> None:
     """Their windows are requested again once, by the run, and not by Dask as well."""
     with Gate(NOW) as gate:
@@ -156,15 +167,13 @@ def test_workers_that_die_are_failed_attempts(lab: Lab, workers: Cluster) -> Non
     assert gate.arrived == 8 + 4
 
 
-def test_without_another_attempt_the_window_fails(lab: Lab, tmp_path: Path) -> None:
-    """Also where the scheduler runs no task again."""
-    env = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
-    with cluster_in(tmp_path / "cluster", env=env) as cluster, Gate(NOW) as gate:
+def test_without_another_attempt_the_window_fails(lab: Lab, strict: Cluster) -> None:
+    """Also where the scheduler runs no task again; the others come, by TLS."""
+    with Gate(NOW) as gate:
         lab.sandbox._as_of = gate
-        file = str(cluster.file)
-        with lab.start(subprocess.PIPE, max_attempts=1, dask_scheduler=file) as tap:
+        with lab.start(subprocess.PIPE, max_attempts=1) as tap:
             gate.wait_for(4)
-            cluster.kill("worker-0")
+            strict.kill(strict.workers[0])
             gate.open()
             done = ended(tap, lab)
 
@@ -191,22 +200,16 @@ def test_a_run_that_ends_leaves_tasks_that_do_no_harm(
         states = [m["value"] for m in stopped.messages if m["type"] == "STATE"]
         before, arrived = loaded(stopped), gate.arrived
         gate.open()
+        if signum == signal.SIGKILL:
+            # Nobody tells the tasks that were under way, so they store, for the next to remove.
+            left = arrived - len(announced(stopped))
+            wait_until(lambda: str(names(lab)).count("staged") >= left, "they have stored")
         done = lab.run(states[-1] if states else None)
 
     assert done.code == 0, done.errors
     assert before + loaded(done) == EVERYTHING
     assert gate.arrived - arrived == len(announced(done))
-    whole = {name for name in names(lab) if "staged" not in name}
-    assert whole == {*announced(stopped), *announced(done)}
-    if signum == signal.SIGTERM:
-        assert {*names(lab)} == whole
-        return
-    state = [m["value"] for m in done.messages if m["type"] == "STATE"][-1]
-    # What was under way when the run was killed may store a file still, for the next to remove.
-    wait_until(
-        lambda: lab.run(state).code == 0 and {*names(lab)} == whole,
-        "nothing is left that is staged",
-    )
+    assert {*names(lab)} == {*announced(stopped), *announced(done)}
 
 
 PAGES: Final = (
@@ -272,50 +275,41 @@ def state_of(cluster: Cluster, path: Path) -> str:
     return path.with_suffix(".yaml").read_text() + repr(told)
 
 
-def test_a_scheduler_that_goes_away_ends_the_run(lab: Lab, tmp_path: Path) -> None:
-    with cluster_in(tmp_path / "cluster", workers=1) as cluster, Gate(NOW) as gate:
+def test_a_scheduler_that_goes_away_ends_the_run(lab: Lab, strict: Cluster) -> None:
+    with Gate(NOW) as gate:
         lab.sandbox._as_of = gate
-        with lab.start(subprocess.PIPE, dask_scheduler=str(cluster.file)) as tap:
+        with lab.start(subprocess.PIPE) as tap:
             gate.let_pass(2)
-            gate.wait_for(4)
-            cluster.scheduler.kill()
+            gate.wait_for(6)
+            strict.scheduler.kill()
             done = ended(tap, lab)
 
     assert done.code == 1
     assert "dask_scheduler: the connection to" in done.errors
     assert "Traceback" not in done.errors
-    assert len(done.loaded) == len(announced(done)) <= 2
+    assert len(done.loaded) == len(announced(done)) == 2
     assert {name for name in names(lab) if "staged" not in name} == {*announced(done)}
 
 
-def test_tls(lab: Lab, tmp_path: Path) -> None:
-    """With certificates of an authority of its own."""
-    files = certificates(tmp_path)
-    options = ["--tls-ca-file", files["ca_file"], "--tls-cert", files["cert_file"]]
-    options += ["--tls-key", files["key_file"]]
-    with cluster_in(tmp_path / "cluster", workers=1, options=options, scheme="tls") as cluster:
-        address = json.loads(cluster.file.read_text())["address"]
-        done = lab.run(dask_scheduler=address, dask_tls=files)
-
-    assert address.startswith("tls://")
-    assert done.code == 0, done.errors
-    assert loaded(done) == EVERYTHING
-
-
-def test_files_in_a_bucket(lab: Lab, workers: Cluster) -> None:
+def test_poison_and_quarantine_with_a_bucket(lab: Lab, workers: Cluster) -> None:
     """Workers store there; the run gives names, and takes lines that are not events from there."""
     bad = b"half a li"
-    lab.sandbox.faults = [Fault(Body(bad + b"\n" + body(lines_of(PROJECT, FIRST, FIRST, NOW))))]
+    lab.sandbox.faults = [Fault(Body(bad + b"\n" + body(POISON.values())))]
+    days = {"start_date": str(DAY), "end_date": str(DAY), "on_malformed_line": "quarantine"}
+    here = lab.run(**days, executor="local")
+    events = events_of(here.messages)
+    (kept,) = lab.spool.glob("*quarantine*")
+    kept.unlink()
     with s3_server() as s3:
         storage = {"root": f"s3://{BUCKET}/x", "params": s3.options}
         files = {"encoding": {"format": "jsonl"}, "storage": storage}
-        days = {"start_date": str(FIRST), "end_date": str(FIRST)}
-        done = lab.run(batch_config=files, **days, on_malformed_line="quarantine", max_attempts=1)
+        done = lab.run(batch_config=files, executor="dask")
 
-        assert done.code == 0, done.errors
-        assert [f"x/{name}" for name in announced(done)] == s3.names()
-        assert len(s3.names()) == 1
-    (kept,) = lab.spool.glob("*quarantine*")
+        assert (here.code, done.code) == (0, 0), done.errors
+        (name,) = s3.names()
+        text = s3.read(name)
+    assert [f"x/{name}" for name in announced(done)] == [name]
+    assert len(text.splitlines()) == len(events) == len(POISON)
     assert kept.read_bytes() == bad + b"\n"
     assert SECRET not in workers.logs + done.errors + done.text.decode()
 
@@ -331,31 +325,50 @@ class TestRefused:
         (error,) = [line for line in done.errors.splitlines() if "| ERROR" in line]
         return error
 
-    def test_a_scheduler_that_does_not_answer(self, lab: Lab) -> None:
-        error = self.refused(lab, dask_scheduler="tcp://127.0.0.1:1")
-        assert "dask_scheduler: tcp://127.0.0.1:1 does not answer" in error
-
-    def test_a_worker_with_other_versions(self, lab: Lab, tmp_path: Path) -> None:
+    def test_a_worker_with_other_versions(self, lab: Lab, cluster: Cluster, tmp_path: Path) -> None:
         (tmp_path / "sitecustomize.py").write_text(
             "import importlib.metadata as m\n"
             "old = m.version\n"
             "m.version = lambda name: '0.1' if name == 'msgspec' else old(name)\n"
         )
-        env = {"PYTHONPATH": str(tmp_path)}
-        with cluster_in(tmp_path / "cluster", workers=1, env=env) as cluster:
-            error = self.refused(lab, dask_scheduler=str(cluster.file))
+        with another(cluster, tmp_path):
+            error = self.refused(lab)
         assert "has 0.1 of msgspec, and the run has" in error
 
-    def test_a_root_that_workers_do_not_see(self, lab: Lab, tmp_path: Path) -> None:
+    def test_a_root_that_workers_do_not_see(
+        self, lab: Lab, cluster: Cluster, tmp_path: Path
+    ) -> None:
         """As with a folder of another machine: the worker's processes have a root of their own."""
         (tmp_path / "sitecustomize.py").write_text(
             "import pathlib\n"
             "there = pathlib.Path.iterdir\n"
             "pathlib.Path.iterdir = lambda p: iter(()) if p.name == 'root' else there(p)\n"
         )
-        env = {"PYTHONPATH": str(tmp_path)}
-        with cluster_in(tmp_path / "cluster", workers=1, env=env) as cluster:
-            error = self.refused(lab, dask_scheduler=str(cluster.file))
+        with another(cluster, tmp_path):
+            error = self.refused(lab)
         assert "a file that the run has put there is missing" in error
         assert "s3://bucket/mixpanel" in error
         assert names(lab) == []
+
+
+@contextmanager
+def another(cluster: Cluster, path: Path) -> Iterator[None]:
+    """One worker more, which has modules of its own."""
+    name = f"another-{path.name}"
+    cluster.add_worker(name, env={"PYTHONPATH": str(path)})
+    cluster.wait_for(name)
+    try:
+        yield
+    finally:
+        cluster.kill(name)
+        cluster.wait_for_end(name)
+
+
+def test_a_scheduler_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tap_mixpanel_parallel.machines.cluster._ANSWER_SECONDS", 0.2)
+    machines, work = Machines("tcp://127.0.0.1:1"), cast("Work", None)
+    with (
+        pytest.raises(ClusterError, match=r"^dask_scheduler: tcp://127\.0\.0\.1:1 does not answer"),
+        tap.Cluster(machines, work, "probe"),
+    ):
+        pass

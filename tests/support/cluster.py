@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -42,7 +43,8 @@ class Cluster:
     _workers: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def start(self, workers: int, threads: int = 2) -> None:
-        """Start the scheduler, and so many workers."""
+        """Start the scheduler, and so many workers; also once more, when it has ended."""
+        self._workers.clear()
         self.file.unlink(missing_ok=True)
         where = ("--host", f"{self.scheme}://127.0.0.1", "--port", "0")
         pages = ("--dashboard-address", "127.0.0.1:0", "--dashboard")
@@ -60,6 +62,20 @@ class Cluster:
         self._workers[name] = self._run(
             name, "worker", "--name", name, *threads_of_it, *local, *self._file, env=env
         )
+
+    def replenish(self, workers: int) -> None:
+        """Have so many workers live, and a scheduler."""
+        if self.scheduler.poll() is not None:
+            self.start(workers)
+        while len(self._workers) < workers:
+            name = f"worker-{len(list(self.folder.glob('*.log')))}"
+            self.add_worker(name)
+            self.wait_for(name)
+
+    def wait_for_end(self, name: str) -> None:
+        """Wait until the scheduler knows that a worker is gone."""
+        pattern = re.compile(f"Remove worker .*name: {re.escape(name)}")
+        wait_until(lambda: pattern.search(self.log("scheduler")), f"{name} is gone")
 
     def wait_for(self, name: str) -> None:
         """Wait until a worker is there."""
