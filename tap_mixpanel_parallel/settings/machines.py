@@ -83,7 +83,10 @@ def read_machines(reader: ConfigReader, batch: BatchConfig | None) -> Machines |
 
 
 def _scheduler(reader: ConfigReader) -> str:
+    known = len(reader.problems)
     value = reader.text(SCHEDULER)
+    if value is None and len(reader.problems) > known:
+        return ""
     if value is None:
         reader.problems.append(
             f"{SCHEDULER}: is missing; executor: {DASK} needs the address of the scheduler, e.g. "

@@ -71,10 +71,6 @@ class S3:
         text = requests.get(f"{self.url}/{bucket}", timeout=30).text
         return [part.partition("</Key>")[0] for part in text.split("<Key>")[1:]]
 
-    def read(self, name: str, bucket: str = BUCKET) -> bytes:
-        """What a file holds."""
-        return requests.get(f"{self.url}/{bucket}/{name}", timeout=30).content
-
     def uploads(self, bucket: str = BUCKET) -> int:
         """How many uploads of several parts are not ended."""
         text = requests.get(f"{self.url}/{bucket}?uploads", timeout=30).text
