@@ -13,12 +13,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from tap_mixpanel_parallel.fetch.spool import Spool
 from tests.campaign.__main__ import _sum_up, say
 from tests.campaign.schedule import Round, Schedule
 from tests.campaign.trial import Report, _Trial
 from tests.support.cluster import cluster_in
 from tests.support.commands import BIN, PATIENCE, environment
 from tests.support.files import batch_config
+from tests.support.harness import wait_until
 from tests.support.tap_at import tap_at
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from tests.support.cluster import Cluster
 
 _WORKERS: Final = 3
+_THREADS: Final = 2
 
 
 class _MachinesTrial(_Trial):
@@ -45,6 +48,12 @@ class _MachinesTrial(_Trial):
         super().play()
         left = sorted(path.name for path in self._root.iterdir())
         assert not [name for name in left if "staged" not in name], f"left behind: {left}"
+
+    def _check_spool(self) -> None:
+        """What killed workers have left is swept; what killed taps have begun ends by itself."""
+        with Spool(self._lab.spool):
+            pass
+        wait_until(lambda: not self._lab.left_behind, "nothing is left in the spool folder")
 
     def _run(self, round_: Round) -> bool:
         """Run the tap once, and the loader on what it has written."""
@@ -81,6 +90,8 @@ class _MachinesTrial(_Trial):
 
     def _strike(self, kill: Kill, tap: subprocess.Popen[bytes], before: int) -> None:
         """Kill the tap, or a worker, and start another in its place."""
+        # The attempts of whoever is killed may leave their folders for the next.
+        self._killed += _WORKERS * _THREADS
         if kill.victim == "tap":
             self._kill(kill, tap, tap, before)
             return
@@ -117,7 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
     started, reports = time.monotonic(), []
     with (
         tempfile.TemporaryDirectory(prefix="cluster-") as folder,
-        cluster_in(Path(folder), workers=_WORKERS) as cluster,
+        cluster_in(Path(folder), workers=_WORKERS, threads=_THREADS) as cluster,
     ):
         for seed in range(options.seed, options.seed + options.schedules):
             reports.append(play(seed, cluster))

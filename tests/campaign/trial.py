@@ -89,6 +89,10 @@ class _Trial:
         table = self._table()
         self._report.events = len(table)
         assert_same(table, self._expected(schedule.first, self._last_day, self._now))
+        self._check_spool()
+
+    def _check_spool(self) -> None:
+        """In the end nothing is left in the folder where windows wait."""
         assert not self._lab.left_behind, f"left behind: {self._lab.left_behind}"
 
     def _run(self, round_: Round) -> bool:

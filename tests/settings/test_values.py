@@ -48,7 +48,7 @@ DASK: Final[dict[str, Any]] = {
     "dask_scheduler": "tls://127.0.0.1:8786",
     "batch_config": json.dumps(BATCH),
 }
-TLS: Final = dict.fromkeys(("ca_file", "cert_file", "key_file"), __file__)
+TLS: Final[dict[str, Any]] = dict.fromkeys(("ca_file", "cert_file", "key_file"), __file__)
 EMPTY: Final[tuple[Any, ...]] = ([], "[]", "", None)
 TRUE: Final = ("true", "True", "TRUE", "1", "yes", "on", " true\n")
 FALSE: Final = ("false", "False", "0", "no", "off")
