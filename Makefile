@@ -5,7 +5,7 @@ SHELL := bash
 # Meltano keeps its own installs here too, so nothing outside the clone is touched.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint unit lowest bench campaign clean
+.PHONY: demo test lint unit lowest bench campaign campaign-machines clean
 
 # target-duckdb needs DuckDB 1.2, which there is for Python 3.11 to 3.13 only.
 LATER = $(shell $(BIN)/python -c 'import sys; print("later" if sys.version_info >= (3, 14) else "")')
@@ -52,6 +52,10 @@ bench: .venv/test
 # Hundreds of random runs with faults and kills, each checked to the last event.
 campaign: .venv/test
 	python -m tests.campaign $(CAMPAIGN)
+
+# The same on a Dask cluster, whose workers are killed as well.
+campaign-machines: .venv/test
+	python -m tests.campaign.machines $(CAMPAIGN)
 
 # What can be made again; .meltano and output hold states and data.
 clean:

@@ -70,6 +70,8 @@ def read_machines(reader: ConfigReader, batch: BatchConfig | None) -> Machines |
             "needs batch_config: workers store files, with a storage.root that they and the loader "
             "share, e.g. s3://bucket/mixpanel; set it, or give local",
         )
+    if reader.is_set("processes"):
+        reader.warnings.append(f"processes: has no effect with executor: {DASK}")
     scheduler = _scheduler(reader)
     tls = _tls(reader, scheduler)
     if len(reader.problems) > known or batch is None:

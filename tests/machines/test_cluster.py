@@ -145,6 +145,7 @@ def test_faults(lab: Lab) -> None:
     assert len(announced(done)) == 8
     assert lab.left_behind == []
     assert len(lab.sandbox.requests) >= 10
+    assert lab.sandbox.max_concurrent <= 4
     assert "Traceback" not in done.errors
 
 

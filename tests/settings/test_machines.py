@@ -78,6 +78,11 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     )
 
 
+def test_processes_are_those_of_the_workers() -> None:
+    (warning,) = read(**DASK | {"processes": 2}).warnings
+    assert warning == "processes: has no effect with executor: dask"
+
+
 def test_an_address_in_clear_text_is_warned_of_where_it_leaves_the_machine() -> None:
     (warning,) = read(**DASK | {"dask_scheduler": "tcp://10.0.0.1:8786"}).warnings
     assert "clear text" in warning
