@@ -181,7 +181,7 @@ class Run:
         submit: Callable[[Job], Future[Download]] = partial(DaemonThreads().submit, self._attempt)
         slots: Callable[[], int] | None = None
         if (cluster := self._with.cluster) is not None:
-            cluster.watch(self._with.notify)
+            cluster.watch(self._with.notify, self._with.limit.begin)
             submit, slots = cluster.submit, cluster.slots
         return Scheduler(
             windows,

@@ -64,6 +64,8 @@ class Cluster:
         self._probe = probe
         self._topic = f"tap-mixpanel-parallel-{secrets.token_hex(8)}"
         self._notify: Callable[[FetchEvent], None] = lambda _: None
+        self._begin: Callable[[], None] = lambda: None
+        self._begun: dict[str, threading.Event] = {}
         self._under_way: dict[Future[Download], tuple[Claim, Any]] = {}
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -94,9 +96,9 @@ class Cluster:
         """Leave what is under way: it can store nothing any more."""
         self._close()
 
-    def watch(self, notify: Callable[[FetchEvent], None]) -> None:
-        """Have an observer told how far requests are."""
-        self._notify = notify
+    def watch(self, notify: Callable[[FetchEvent], None], begin: Callable[[], None]) -> None:
+        """Have an observer told how far requests are, and the limit when each begins."""
+        self._notify, self._begin = notify, begin
 
     def slots(self) -> int:
         """How many tasks start at once, now.
@@ -109,7 +111,7 @@ class Cluster:
         return self._threads
 
     def submit(self, job: Job) -> Future[Download]:
-        """Have a job done.
+        """Have a job done, and wait until it begins: the next must not overtake it.
 
         Raises:
             ClusterError: If the cluster is gone.
@@ -117,6 +119,7 @@ class Cluster:
         name = f"window-{secrets.token_hex(16)}"
         done: Future[Download] = Future()
         done.set_running_or_notify_cancel()
+        begun = self._begun[name] = threading.Event()
         try:
             claim = Claim(name, self._client)
             claim.give()
@@ -134,10 +137,14 @@ class Cluster:
         with self._lock:
             self._under_way[done] = claim, task
         task.add_done_callback(partial(self._end, done, job, name))
+        if begun.wait(SECONDS):
+            self._begin()
+        self._begun.pop(name, None)
         return done
 
     def _end(self, done: Future[Download], job: Job, name: str, task: Any) -> None:
         """Take what came of a task; called by a thread of Dask's."""
+        self._tell_begun(name)
         with self._lock:
             claim, _ = self._under_way.pop(done, (None, None))
         if claim is None or self._closing.is_set():
@@ -211,8 +218,13 @@ class Cluster:
 
     def _listen(self, event: tuple[float, Any]) -> None:
         with suppress(Exception):  # whoever can reach the scheduler can send anything
-            window, worker, received = event[1]
+            name, window, worker, received = event[1]
+            self._tell_begun(name)
             self._notify(Progressed(Window.parse(*window.split("..")), worker, received))
+
+    def _tell_begun(self, name: str) -> None:
+        if (begun := self._begun.get(name)) is not None:
+            begun.set()
 
     def _watch(self) -> None:
         """Keep count of the workers' threads; notice that the cluster is gone."""
@@ -243,6 +255,8 @@ class Cluster:
 
     def _fail(self, problem: ClusterError) -> None:
         self._problem = problem
+        for name in [*self._begun]:
+            self._tell_begun(name)
         with self._lock:
             under_way, self._under_way = self._under_way, {}
         if not self._closing.is_set():

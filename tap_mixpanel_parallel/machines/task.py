@@ -7,8 +7,9 @@ import threading
 import uuid
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from distributed import get_worker
 
@@ -22,7 +23,7 @@ from tap_mixpanel_parallel.fetch.spool import Spool
 from tap_mixpanel_parallel.machines.claim import Claim
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tap_mixpanel_parallel.convert.conversion import ConversionOptions
     from tap_mixpanel_parallel.convert.files import Files
@@ -73,7 +74,7 @@ def attempt(sealed: Sealed, name: str, topic: str) -> Prepared | TapError:
         redact = Redactor(job.query.credentials)
         claim = Claim(name)
         claim.take()
-        return _make(job, work, claim, name, (worker, topic))
+        return _make(job, work, claim, name, partial(worker.log_event, topic))
     except TapError as error:
         drop_frames(error)
         error.args = (redact.reason(error),)
@@ -85,10 +86,12 @@ def attempt(sealed: Sealed, name: str, topic: str) -> Prepared | TapError:
             claim.close()
 
 
-def _make(job: Job, work: Work, claim: Claim, name: str, listener: tuple[Any, str]) -> Prepared:
+def _make(
+    job: Job, work: Work, claim: Claim, name: str, log: Callable[[list[object]], None]
+) -> Prepared:
     with Spool(work.spool_dir) as spool:
         job = replace(job, path=spool.path / job.path.name)
-        with _telling(job, listener):
+        with _telling(job, name, log):
             body = download(job)
         form = replace(work.form, folder=spool.path, setting="spool_dir")
         part = convert(job.window, body, work.options, form)
@@ -98,16 +101,16 @@ def _make(job: Job, work: Work, claim: Claim, name: str, listener: tuple[Any, st
 
 
 @contextmanager
-def _telling(job: Job, listener: tuple[Any, str]) -> Iterator[None]:
-    """Tell the run how many bytes have come, once a second, and which worker has them."""
-    (worker, topic), over = listener, threading.Event()
+def _telling(job: Job, name: str, log: Callable[[list[object]], None]) -> Iterator[None]:
+    """Tell the run how many bytes have come, at first and once a second, and who has them."""
+    over, worker = threading.Event(), get_worker().name
 
     def tell() -> None:
         while True:
             size = 0
             with suppress(OSError):
                 size = job.path.stat().st_size
-            worker.log_event(topic, [str(job.window), str(worker.name), size])
+            log([name, str(job.window), str(worker), size])
             if over.wait(_TELL_SECONDS):
                 return
 
