@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import logging
 import shutil
-import tempfile
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,14 +52,19 @@ class Manifest:
                 )
 
     @contextmanager
-    def local_paths(self, temp_dir: Path | None) -> Iterator[list[str]]:
+    def local_paths(self, folder: Path) -> Iterator[list[str]]:
         """The files as local ones; those that are not are copied, and the copies removed.
+
+        Args:
+            folder: Where copies go; whatever is in it is removed.
 
         Raises:
             ManifestError: If one can't be copied.
         """
-        with tempfile.TemporaryDirectory(prefix="target-duckdb-batch-", dir=temp_dir) as folder:
-            yield [self._local(url, Path(folder) / str(n)) for n, url in enumerate(self.urls)]
+        try:
+            yield [self._local(url, folder / str(n)) for n, url in enumerate(self.urls)]
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def lines(self, url: str, compression: str | None) -> Iterator[bytes]:
         """The lines of a file of JSON lines.
@@ -113,6 +117,7 @@ class Manifest:
         if path is not None:
             return str(path)
         try:
+            copy.parent.mkdir(exist_ok=True)
             with self._open(url) as source, copy.open("wb") as target:
                 shutil.copyfileobj(source, target, 1 << 20)
         except Exception as error:  # noqa: BLE001 - each storage has errors of its own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -212,6 +213,15 @@ class Settings:
             duckdb=config.get("settings") or {},
             **plain,
         )
+
+    @property
+    def copies(self) -> Path:
+        """Where copies of files go: one folder for each database, so that none stays for long.
+
+        Only one process has a database open, so a later one may remove what it finds.
+        """
+        name = hashlib.md5(str(self.path.absolute()).encode(), usedforsecurity=False).hexdigest()
+        return (self.temp_dir or self.path.parent) / f"target-duckdb-batch-{name[:8]}"
 
     @property
     def has_metadata_columns(self) -> bool:

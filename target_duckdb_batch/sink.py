@@ -151,7 +151,7 @@ class StreamSink(Sink):
                 f"stream {self.stream_name}: data_flattening_max_level does not go with batch "
                 "files in Parquet; remove the setting, or use jsonl in the tap's batch_config"
             )
-        with manifest.local_paths(self._settings.temp_dir) as paths:
+        with manifest.local_paths(self._settings.copies) as paths:
             try:
                 source = self._database.parquet(paths)
                 count = self._database.load(self.table, source, version)

@@ -21,7 +21,10 @@ _ROW_GROUP: Final = 65_536
 _BLOCK: Final = 2_048
 """Records that become arrays together: as arrays they take less memory."""
 
-_ROW_GROUP_BYTES: Final = 1 << 26
+_BLOCK_BYTES: Final = 1 << 22
+"""A block ends early where events are long: each record keeps its own piece of the body."""
+
+_ROW_GROUP_BYTES: Final = 1 << 25
 """A row group ends early where events are long."""
 
 _LEVEL: Final = 1
@@ -73,12 +76,13 @@ class ParquetFile:
         self._writer.add_key_value_metadata({"ARROW:schema": schema})
         self._records: list[EventRecord] = []
         self._blocks: list[pa.RecordBatch] = []
-        self._rows = self._bytes = 0
+        self._rows = self._bytes = self._waiting = 0
 
     def write(self, records: list[EventRecord]) -> None:
         """Add some records."""
         self._records += records
-        if len(self._records) >= _BLOCK:
+        self._waiting += sum(len(memoryview(record.properties)) for record in records)
+        if len(self._records) >= _BLOCK or self._waiting >= _BLOCK_BYTES:
             self._end_block()
 
     def close(self) -> None:
@@ -95,7 +99,7 @@ class ParquetFile:
         if not self._records:
             return
         values = list(zip(*map(astuple, self._records), strict=True))
-        self._records = []
+        self._records, self._waiting = [], 0
         block = pa.RecordBatch.from_arrays(
             [_ARRAYS[column.kind](values[place]) for place, column in self._columns],
             schema=self._schema,

@@ -58,5 +58,8 @@ def main() -> None:
         except TapError as error:
             drop_frames(error)
             result = error
-        pickle.dump(result, results)
-        results.flush()
+        try:
+            pickle.dump(result, results)
+            results.flush()
+        except BrokenPipeError:  # the run has ended
+            os._exit(0)

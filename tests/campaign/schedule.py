@@ -6,7 +6,7 @@ import signal
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from random import Random
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from tap_mixpanel_parallel.sandbox import (
     AnotherWindow,
@@ -30,11 +30,14 @@ from tap_mixpanel_parallel.sandbox import (
 
 if TYPE_CHECKING:
     from tap_mixpanel_parallel.sandbox.effects import Position
+    from tests.campaign.lanes import Lane, Victim
 
 _FIRST_DAYS: Final = date(2024, 12, 20)
 _LONG_AFTER: Final = datetime(2025, 6, 1, tzinfo=UTC)
 _PASSING: Final = 0.4
 """How many schedules have days pass between their runs."""
+_REPLAYING: Final = 0.2
+"""How many runs read days again."""
 _LONGEST: Final = 7
 """The longest window, in days."""
 
@@ -52,16 +55,16 @@ _NO_EVENTS: Final = (
 
 @dataclass(frozen=True)
 class Kill:
-    """A signal to one end of the pipe.
+    """A signal to one end of the pipe, or to a process that works for the tap.
 
     Attributes:
-        victim: Which end.
+        victim: Whom.
         signum: Which signal.
         requests: Sent once the tap has made so many requests; None: once the tap has ended.
         delay: Seconds after that.
     """
 
-    victim: Literal["tap", "target"]
+    victim: Victim
     signum: signal.Signals
     requests: int | None
     delay: float
@@ -76,12 +79,14 @@ class Round:
         kill: What happens to the processes.
         hours: How long after the run before it is.
         lag: How many of the states that the loader prints at last are lost.
+        replay: The days that the tap is asked to read again.
     """
 
     faults: tuple[Fault, ...] = ()
     kill: Kill | None = None
     hours: int = 0
     lag: int = 0
+    replay: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,7 @@ class Schedule:
     """
 
     seed: int
+    lane: Lane
     project: Project
     first: date
     last: date
@@ -106,14 +112,15 @@ class Schedule:
     target: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def draw(cls, seed: int) -> Schedule:
-        """Give the schedule of a seed."""
+    def draw(cls, seed: int, lane: Lane) -> Schedule:
+        """Give the schedule of a seed in a lane."""
         dice = Random(f"schedule {seed}")  # noqa: S311 - it shuffles, it guards nothing
         first = _FIRST_DAYS + timedelta(days=dice.randrange(40))
         last = first + timedelta(days=dice.randrange(1, 15))
         passing = dice.random() < _PASSING
         return cls(
             seed=seed,
+            lane=lane,
             project=Project(
                 seed=seed, events_per_day=dice.randrange(20, 80), poison=dice.random() < 0.75
             ),
@@ -122,7 +129,8 @@ class Schedule:
             shaping=Shaping(first_byte_seconds=dice.choice((0.0, 0.0, 0.02, 0.05))),
             start=datetime.combine(last, time(dice.randrange(24)), UTC) if passing else _LONG_AFTER,
             rounds=tuple(
-                _round(dice, first, last, passing=passing) for _ in range(dice.randrange(1, 5))
+                _round(dice, lane, first, last, passing=passing)
+                for _ in range(dice.randrange(1, 5))
             ),
             tap={
                 "start_date": str(first),
@@ -134,23 +142,27 @@ class Schedule:
                 "properties_format": dice.choice(("object", "string")),
                 "attempt_timeout": 2,
                 "max_attempts": dice.choice((1, 1, 1, 1, 2)),
+                **lane.draw_tap(dice),
             },
-            target={"batch_size_rows": dice.choice((50, 200, 1000, 100_000))},
+            target=lane.draw_target(dice),
         )
 
 
-def _round(dice: Random, first: date, last: date, *, passing: bool) -> Round:
+def _round(dice: Random, lane: Lane, first: date, last: date, *, passing: bool) -> Round:
     faults = tuple(_fault(dice, first, last) for _ in range(dice.choice((0, 1, 1, 2, 3))))
     return Round(
         faults,
-        _kill(dice) if not faults or dice.random() < 0.75 else None,
+        _kill(dice, lane) if not faults or dice.random() < 0.75 else None,
         hours=dice.choice((0, 3, 24, 24, 72, 150)) if passing else 0,
         lag=dice.choice((0, 0, 1, 2, 5)),
+        replay="{}..{}".format(*_days(dice, first, last)) if dice.random() < _REPLAYING else None,
     )
 
 
-def _kill(dice: Random) -> Kill:
-    victim: Literal["tap", "target"] = dice.choice(("tap", "tap", "target"))
+def _kill(dice: Random, lane: Lane) -> Kill:
+    victim = dice.choice(lane.victims)
+    if victim in {"converter", "worker"}:
+        return Kill(victim, signal.SIGKILL, dice.randrange(1, 8), dice.uniform(0, 0.6))
     signum = dice.choice((signal.SIGKILL, signal.SIGTERM))
     if victim == "target" and dice.random() < 0.5:
         return Kill(victim, signum, None, dice.uniform(0, 0.3))
@@ -162,17 +174,25 @@ def _kill(dice: Random) -> Kill:
 def _fault(dice: Random, first: date, last: date) -> Fault:
     days = None
     if dice.random() < 0.5:
-        start = first + timedelta(days=dice.randrange((last - first).days + 1))
-        days = (start, start + timedelta(days=dice.randrange(3)))
+        days = _days(dice, first, last)
+    effect, times = _effect(dice), dice.choice((None, 1, 2, 5))
+    if isinstance(effect, Status) and effect.status == 429 and effect.retry_after is None:
+        times = 1  # the tap rightly waits for minutes after some of them in a row
     return Fault(
-        _effect(dice),
+        effect,
         days=days,
-        times=dice.choice((None, 1, 2, 5)),
+        times=times,
         after=dice.choice((0, 0, 1, 3)),
         probability=dice.choice((1.0, 0.7, 0.3)),
         seed=dice.randrange(1 << 30),
         each_range=dice.random() < 0.5,
     )
+
+
+def _days(dice: Random, first: date, last: date) -> tuple[date, date]:
+    """Some days from a first one to a last one; three at most."""
+    start = first + timedelta(days=dice.randrange((last - first).days + 1))
+    return start, min(start + timedelta(days=dice.randrange(3)), last)
 
 
 def _effect(dice: Random) -> Effect:

@@ -63,13 +63,15 @@ class Cluster:
             name, "worker", "--name", name, *threads_of_it, *local, *self._file, env=env
         )
 
-    def replenish(self, workers: int) -> None:
+    def replenish(self, workers: int, threads: int = 2) -> None:
         """Have so many workers live, and a scheduler."""
         if self.scheduler.poll() is not None:
-            self.start(workers)
+            self.start(workers, threads)
+        for name in [name for name, each in self._workers.items() if each.poll() is not None]:
+            del self._workers[name]
         while len(self._workers) < workers:
             name = f"worker-{len(list(self.folder.glob('*.log')))}"
-            self.add_worker(name)
+            self.add_worker(name, threads)
             self.wait_for(name)
 
     def wait_for_end(self, name: str) -> None:
@@ -91,6 +93,11 @@ class Cluster:
     def workers(self) -> list[str]:
         """The names of the workers that live."""
         return sorted(self._workers)
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes of the workers that live."""
+        return [self._workers[name].pid for name in self.workers]
 
     @property
     def file(self) -> Path:

@@ -19,6 +19,7 @@ from target_duckdb_batch.errors import (
     ManifestError,
     ValueDoesNotFitError,
 )
+from target_duckdb_batch.settings import Settings
 from tests.target_duckdb_batch.harness import (
     EVENTS,
     TEXT,
@@ -65,6 +66,23 @@ def test_files_of_another_storage(lab: Lab, file_format: str) -> None:
     lab.load(EVENTS, batch([f"memory://bucket/{lab.folder.name}/a"], file_format))
     assert len(lab.rows()) == 1
     assert not storage.exists(f"/bucket/{lab.folder.name}/a")
+
+
+@pytest.mark.parametrize("root", ["memory://bucket", ""], ids=["remote", "local"])
+def test_copies_that_a_killed_run_has_left(lab: Lab, root: str) -> None:
+    """They are overwritten and removed: the loaders of a database use one folder, in turn."""
+    folder = Settings.from_config(lab.config()).copies
+    folder.mkdir()
+    for name in ("0", "1"):
+        (folder / name).write_bytes(b"half of a fi")
+    path = write_parquet(lab.folder / "a", [event(1)])
+    fsspec.filesystem("memory").pipe(f"/bucket{path}", path.read_bytes())
+
+    lab.load(EVENTS, batch([f"{root}{path}"]))
+
+    assert len(lab.rows()) == 1
+    assert folder.parent == lab.path.parent
+    assert not folder.exists()
 
 
 def test_a_storage_that_is_not_known(lab: Lab) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 PROJECT: Final = Project(seed=5, events_per_day=40)
 NOW: Final = datetime(2025, 3, 1, 12, tzinfo=UTC)
+LATER: Final = NOW.replace(hour=13)
 DAYS: Final = {"start_date": "2025-01-06", "end_date": "2025-01-15", "window_days": 3}
 NEWEST_DUCKDB: Final = ROOT / ".venv" / "newest-duckdb"
 
@@ -329,9 +330,11 @@ class TestWhatIsLeftBehind:
     def test_a_run_whose_states_were_lost(self, runs: Runs, root: Path) -> None:
         lost = manifest(runs(**batch_config("jsonl", root)))
         runs.state = {}
+        runs.clock.moment = LATER
 
         found = manifest(runs(**batch_config("jsonl", root)))
 
+        assert not {*lost} & {*found}, "they would be overwritten"
         assert lost
         assert self.names(root) == {path.name for path in found}
 
@@ -340,6 +343,7 @@ class TestWhatIsLeftBehind:
         states = [message["value"] for message in messages if message["type"] == "STATE"]
         files = manifest(messages)
         runs.state = states[2]  # two windows are loaded
+        runs.clock.moment = LATER
 
         again = runs(**batch_config("jsonl", root))
 
@@ -415,6 +419,24 @@ def test_a_root_of_any_storage(runs: Runs, form: str) -> None:
     assert sorted(url.removeprefix("memory:/") for url in urls) == sorted(found)
     with storage.open(found[0]) as file:
         assert file.read(4)[:2] in {b"PA", b"\x1f\x8b"}
+
+
+def test_a_window_that_is_stored_in_part_is_removed(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_file = MemoryFileSystem.put_file
+
+    def put_first(self: MemoryFileSystem, file: str, name: str) -> None:
+        if ".0001." in name:
+            raise PermissionError("denied")
+        put_file(self, file, name)
+
+    monkeypatch.setattr(MemoryFileSystem, "put_file", put_first)
+    encoding, storage = {"format": "jsonl"}, {"root": "memory://in-part"}
+    messages = runs(batch_config={"encoding": encoding, "storage": storage, "batch_size": 10})
+
+    assert types(messages).count("BATCH") == 0
+    assert MemoryFileSystem().ls("/in-part") == []
 
 
 def test_a_storage_that_fails_is_one_clear_error(

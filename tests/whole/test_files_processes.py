@@ -36,6 +36,7 @@ from tests.support.commands import PATIENCE, environment, run
 from tests.support.expected import lines_of
 from tests.support.files import batch_config, events_of
 from tests.support.harness import Body, Lab, Output, body, identities, wait_until
+from tests.support.processes import workers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,20 +65,6 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
             "properties_format": "string",
         }
         yield lab
-
-
-def workers_of(pid: int) -> list[int]:
-    """The processes that convert for a process; also those that have lost it."""
-    found = []
-    for path in Path("/proc").iterdir():
-        try:
-            command = (path / "cmdline").read_bytes()
-            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-        except (OSError, ValueError):
-            continue
-        if b"convert.worker" in command and parent == pid:
-            found.append(int(path.name))
-    return found
 
 
 def is_alive(pid: int) -> bool:
@@ -124,6 +111,26 @@ class TestProcesses:
 
         assert caught.value.line_number == 2
         assert "line 2 is not an event" in str(caught.value)
+
+    def test_a_process_whose_run_is_gone_ends_without_a_word(self, tmp_path: Path) -> None:
+        """The run takes no result any more, and has not closed the other pipe yet."""
+        task = conversion(tmp_path, BODY)
+        with subprocess.Popen(
+            (sys.executable, "-c", "from tap_mixpanel_parallel.convert.worker import main; main()"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.close()
+            form = rows_as_messages(tmp_path)
+            pickle.dump((task._window, task._download, task._options, form), process.stdin)
+            process.stdin.flush()
+            said = process.stderr.read()
+
+        assert (process.returncode, said) == (0, b"")
 
     @pytest.mark.parametrize(
         "error",
@@ -207,10 +214,11 @@ class TestWhole:
         assert {path.suffix for path in (lab.folder / "root").iterdir()} == {".parquet"}
         assert lab.left_behind == []
 
-    def test_each_takes_little_memory(self, tmp_path: Path) -> None:
-        """However large the window: all of it is never held at once."""
-        text = "x" * 500
-        lines = b"".join(line(n, text) + b"\n" for n in range(400_000))
+    @pytest.mark.parametrize(("count", "length"), [(400_000, 500), (300, 900_000)])
+    def test_each_takes_little_memory(self, tmp_path: Path, count: int, length: int) -> None:
+        """However large the window, and an event: all of it is never held at once."""
+        text = "x" * length
+        lines = b"".join(line(n, text) + b"\n" for n in range(count))
         whole = conversion(tmp_path, lines)
         begin = partial(ParquetFile, NAMES)
         with Processes(1) as processes:
@@ -223,7 +231,7 @@ class TestWhole:
             (pid,) = workers_of(os.getpid())
             (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
 
-        assert done.part.events == 400_000
+        assert done.part.events == count
         assert int(peak) < 200_000
 
     def test_a_program_without_a_guard(self, lab: Lab) -> None:

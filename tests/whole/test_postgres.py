@@ -17,6 +17,7 @@ from tests.support import postgres
 from tests.support.commands import PATIENCE, environment
 from tests.support.exact import Number, Pairs, digits, parsed
 from tests.support.expected import AS_OF, Normal, Row, Table, assert_same, expected, lines_of
+from tests.support.files import batch_config
 from tests.support.harness import Body, Lab, body, last_state
 from tests.support.loaders import PAGE, program
 from tests.support.poison import DAY, SANE
@@ -105,6 +106,23 @@ def test_text_is_exact(pipe: Callable[[list[bytes]], Pipe], database: Database) 
     assert any(rb"\u0000" in line for line in LINES)
     with pytest.raises(RuntimeError, match="unsupported Unicode escape sequence"):
         database.execute("select sum(length((properties::jsonb)::text)) from mixpanel.events")
+
+
+def test_files_are_exact(
+    pipe: Callable[[list[bytes]], Pipe], database: Database, tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    files = batch_config("jsonl", root, batch_size=7)
+
+    done = pipe(LINES).load(properties_format="string", **files)
+
+    assert done.returncode == 0, done.stderr.decode()
+    assert type_of_properties(database) == "text"
+    assert_same(loaded(database, digits), wanted(LINES, digits))
+    state = last_state(done.stdout)
+    assert state
+    assert state["bookmarks"]["events"]["loaded"] == [[str(DAY), str(DAY)]]
+    assert len(list(root.iterdir())) == -(-len(LINES) // 7), "it removes no file"
 
 
 @pytest.mark.parametrize("loader", [PLAIN, ADVISED], ids=["plain", "advised"])
