@@ -31,6 +31,7 @@ lint: .venv/test
 	codespell
 	zizmor --offline --strict-collection --quiet .
 	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	check-jsonschema --builtin-schema vendor.compose-spec demo/compose.yaml
 	check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml
 	deptry .
 

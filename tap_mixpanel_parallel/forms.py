@@ -15,6 +15,7 @@ from tap_mixpanel_parallel.convert.files import Files, Messages, RecordFile
 from tap_mixpanel_parallel.convert.jsonl import JsonLinesFile
 from tap_mixpanel_parallel.convert.processes import Processes
 from tap_mixpanel_parallel.convert.record_lines import message_encoder, row_encoder
+from tap_mixpanel_parallel.fetch.threads import patiently
 from tap_mixpanel_parallel.write.output import Handover, Output
 from tap_mixpanel_parallel.write.storage import Storage
 
@@ -97,7 +98,7 @@ def as_files(
     with Storage(
         config, settings.fingerprint, stored, writer.announcer(stream.name, config)
     ) as storage:
-        made_in = storage.begin(now, folder)
+        made_in = patiently(partial(storage.begin, now, folder), writer.check)
         stream.logger.info("events leave as files: %s in %s", config.format, config.shown_root)
         form = Files(
             beginner(config.format, selected, as_text=as_text),
@@ -106,7 +107,7 @@ def as_files(
             config.batch_size,
         )
         if settings.machines is not None:
-            with _on(settings.machines, settings, form, storage) as cluster:
+            with _on(settings.machines, settings, form, storage, writer.check) as cluster:
                 yield Way(lambda _: form, output, storage.store, cluster=cluster)
             return
         if settings.converters == 1:
@@ -117,7 +118,13 @@ def as_files(
 
 
 @contextmanager
-def _on(machines: Machines, settings: Settings, form: Files, storage: Storage) -> Iterator[Cluster]:
+def _on(
+    machines: Machines,
+    settings: Settings,
+    form: Files,
+    storage: Storage,
+    check: Callable[[], None],
+) -> Iterator[Cluster]:
     """Other machines, which make attempts."""
     from tap_mixpanel_parallel.machines.cluster import Cluster  # noqa: PLC0415 - an extra
     from tap_mixpanel_parallel.machines.task import Work  # noqa: PLC0415
@@ -126,9 +133,10 @@ def _on(machines: Machines, settings: Settings, form: Files, storage: Storage) -
     spool = None if settings.spool_dir == Path(tempfile.gettempdir()) else settings.spool_dir
     work = Work(ConversionOptions.of(settings), form, storage.staging, spool)
     with ExitStack() as stack:
-        stack.callback(storage.remove_staged)
+        stack.callback(patiently, storage.remove_staged, check)
         with storage.probing() as probe:
-            cluster = stack.enter_context(Cluster(machines, work, probe))
+            connecting = partial(stack.enter_context, Cluster(machines, work, probe))
+            cluster = patiently(connecting, check)
         yield cluster
 
 

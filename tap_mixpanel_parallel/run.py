@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from concurrent.futures import wait
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from tap_mixpanel_parallel.convert.conversion import Conversion, ConversionOptions
 from tap_mixpanel_parallel.convert.processes import Prepared
@@ -27,7 +26,7 @@ from tap_mixpanel_parallel.fetch.hourly import Pace
 from tap_mixpanel_parallel.fetch.job import Job
 from tap_mixpanel_parallel.fetch.retries import RetryPolicy
 from tap_mixpanel_parallel.fetch.scheduler import Scheduler
-from tap_mixpanel_parallel.fetch.threads import DaemonThreads
+from tap_mixpanel_parallel.fetch.threads import LOOK_UP_SECONDS, DaemonThreads, patiently
 from tap_mixpanel_parallel.plan.state import ExportState, FailedWindow
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.report.observers import Converted, Failed, LeftOut
@@ -50,9 +49,6 @@ if TYPE_CHECKING:
     from tap_mixpanel_parallel.report.observers import Observer
     from tap_mixpanel_parallel.settings.settings import Settings
     from tap_mixpanel_parallel.write.output import Output, Written
-
-_LOOK_UP_SECONDS: Final = 0.5
-"""How often a run that waits for windows looks up: a signal may ask it to stop."""
 
 _LONGEST_ERROR: Final = 400
 """Characters of an error that the state keeps."""
@@ -168,7 +164,7 @@ class Run:
         """Bodies and failures as they come; while none comes, what is on its way is written."""
         while not downloads.is_done:
             self._output.check()
-            body = downloads.next(timeout=0.0 if self._output.is_busy else _LOOK_UP_SECONDS)
+            body = downloads.next(timeout=0.0 if self._output.is_busy else LOOK_UP_SECONDS)
             if body is not None:
                 yield body
             else:
@@ -224,16 +220,10 @@ class Run:
             part.discard()
             raise
         if self._with.store is not None:
-            part = self._store(part, self._with.store)
+            # However long that takes, the part before it leaves meanwhile.
+            part = patiently(partial(self._with.store, part), self._output.write_pending)
         self._with.notify(Converted(part, quarantine, self._with.clock.monotonic() - started))
         return part
-
-    def _store(self, part: Part, store: Callable[[Part], Part]) -> Part:
-        """Have the files of a part stored, however long that takes, while the one before leaves."""
-        storing = DaemonThreads().submit(store, part)
-        while not wait([storing], _LOOK_UP_SECONDS).done:
-            self._output.write_pending()
-        return cast("Part", storing.result())
 
     def _work_through(self, window: Window, body: Download) -> Part:
         if isinstance(body, Prepared):

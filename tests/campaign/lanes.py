@@ -71,9 +71,7 @@ LANES: Final = {
     lane.name: lane
     for lane in (
         Lane("messages", TARGET, ("tap", "tap", "target"), _messages, _target_duckdb),
-        Lane(
-            "files", _BATCH, ("tap", "tap", "target", "converter"), _files, _target_duckdb_batch
-        ),
+        Lane("files", _BATCH, ("tap", "tap", "target", "converter"), _files, _target_duckdb_batch),
     )
 }
 

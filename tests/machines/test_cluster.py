@@ -5,108 +5,43 @@ from __future__ import annotations
 import json
 import operator
 import re
+import shlex
 import signal
 import subprocess
 import urllib.error
 import urllib.request
 from collections import Counter
-from contextlib import contextmanager
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any, Final, cast
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
 
 import fsspec
 import pytest
+import yaml  # type: ignore[import-untyped]
 from distributed import Client
 
-from tap_mixpanel_parallel.machines import cluster as tap
-from tap_mixpanel_parallel.machines.cluster import ClusterError
 from tap_mixpanel_parallel.machines.sealed import Sealed
-from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox
-from tap_mixpanel_parallel.settings.machines import Machines
-from tests.support.certificates import certificates
-from tests.support.cluster import cluster_in
-from tests.support.commands import PATIENCE
-from tests.support.expected import lines_of
-from tests.support.files import batch_config, events_in, events_of
+from tap_mixpanel_parallel.sandbox import Fault, Project
+from tests.machines.conftest import FIRST, LAST, NOW, PROJECT, names
+from tests.support.commands import BIN, PATIENCE, ROOT, environment
+from tests.support.exact import digits
+from tests.support.expected import assert_same, expected, lines_of
+from tests.support.expected import loaded as loaded_into
+from tests.support.files import events_in, events_of
 from tests.support.gate import Gate
 from tests.support.harness import Body, Lab, Output, body, identities, wait_until
 from tests.support.poison import DAY, POISON
 from tests.support.s3 import BUCKET, SECRET, s3_server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from tap_mixpanel_parallel.machines.task import Work
+    import click
+
     from tests.support.cluster import Cluster
     from tests.support.harness import Identity
 
 pytestmark = pytest.mark.slow
-
-PROJECT: Final = Project(seed=3, events_per_day=40)
-NOW: Final = datetime(2025, 3, 1, tzinfo=UTC)
-FIRST, LAST = date(2025, 1, 1), date(2025, 1, 8)
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with cluster_in(tmp_path_factory.mktemp("cluster")) as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def workers(cluster: Cluster) -> Cluster:
-    """Two workers, whatever the test before has killed."""
-    cluster.replenish(2)
-    return cluster
-
-
-@pytest.fixture(scope="module")
-def strict_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    folder = tmp_path_factory.mktemp("strict")
-    files = certificates(folder)
-    options = ["--tls-ca-file", files["ca_file"], "--tls-cert", files["cert_file"]]
-    options += ["--tls-key", files["key_file"]]
-    env = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
-    with cluster_in(folder, env=env, options=options, scheme="tls") as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def strict(lab: Lab, strict_cluster: Cluster) -> Cluster:
-    """A cluster that runs no task again, and speaks TLS only; the lab's tap uses it."""
-    strict_cluster.replenish(2)
-    address = json.loads(strict_cluster.file.read_text())["address"]
-    assert address.startswith("tls://")
-    folder = strict_cluster.folder
-    tls = {"ca_file": "tap.pem", "cert_file": "tap.pem", "key_file": "tap.key"}
-    lab.settings |= {
-        "dask_scheduler": address,
-        "dask_tls": {name: str(folder / file) for name, file in tls.items()},
-    }
-    return strict_cluster
-
-
-@pytest.fixture
-def lab(tmp_path: Path, workers: Cluster) -> Iterator[Lab]:
-    with Sandbox(PROJECT, limits=None, as_of=lambda: NOW) as sandbox:
-        lab = Lab(tmp_path, sandbox)
-        lab.settings |= batch_config("parquet", tmp_path / "root")
-        lab.settings |= {
-            "executor": "dask",
-            "dask_scheduler": str(workers.file),
-            "start_date": str(FIRST),
-            "end_date": str(LAST),
-            "parallel": True,
-            "workers": 4,
-            "window_days": 1,
-            "properties_format": "string",
-        }
-        yield lab
-
-
-def names(lab: Lab) -> list[str]:
-    return sorted(path.name for path in (lab.folder / "root").iterdir())
 
 
 def announced(done: Output) -> list[str]:
@@ -147,6 +82,25 @@ def test_faults(lab: Lab) -> None:
     assert len(lab.sandbox.requests) >= 10
     assert lab.sandbox.max_concurrent <= 4
     assert "Traceback" not in done.errors
+
+
+def test_limits_hold_across_the_cluster(lab: Lab) -> None:
+    """In a second and in an hour, and a refused window goes first, when Mixpanel says."""
+    lab.sandbox.faults = [Fault.parse("status=429,retry_after=2,times=1")]
+    limits = {"requests_per_second": 1, "requests_per_hour": 5, "on_hourly_limit": "fail"}
+    done = lab.run(**limits, max_attempts=2)
+
+    assert done.code == 1, done.errors
+    assert "Traceback" not in done.errors
+    requests = sorted(lab.sandbox.requests, key=lambda request: request.started)
+    starts = [request.started for request in requests]
+    assert [request.status for request in requests].count(429) == 1
+    assert len(starts) == 5
+    assert starts[-1] - starts[0] > 3, "4, but for how long the first was on its way"
+    first, again = (request for request in requests if request.from_date == requests[0].from_date)
+    assert again.started - first.ended > 1.9
+    assert len(done.loaded) == len(announced(done)) == 4
+    assert names(lab) == announced(done)
 
 
 def test_workers_that_die_are_failed_attempts(lab: Lab, workers: Cluster) -> None:
@@ -318,61 +272,35 @@ def test_poison_and_quarantine_with_a_bucket(lab: Lab, workers: Cluster, tmp_pat
     assert SECRET not in workers.logs + done.errors + done.text.decode()
 
 
-class TestRefused:
-    """One clear error before the first request."""
-
-    def refused(self, lab: Lab, **settings: Any) -> str:
-        done = lab.run(**settings)
-        assert done.code == 1
-        assert lab.sandbox.requests == []
-        assert "Traceback" not in done.errors
-        (error,) = [line for line in done.errors.splitlines() if "| ERROR" in line]
-        return error
-
-    def test_a_worker_with_other_versions(self, lab: Lab, cluster: Cluster, tmp_path: Path) -> None:
-        (tmp_path / "sitecustomize.py").write_text(
-            "import importlib.metadata as m\n"
-            "old = m.version\n"
-            "m.version = lambda name: '0.1' if name == 'msgspec' else old(name)\n"
+def test_the_compose_file_without_its_containers(cluster: Cluster, tmp_path: Path) -> None:
+    """Its run loads the week, with its settings; its cluster has the options that there are."""
+    services = yaml.safe_load((ROOT / "demo/compose.yaml").read_text())["services"]
+    cluster.replenish(2)
+    address = json.loads(cluster.file.read_text())["address"]
+    with s3_server() as s3:
+        here = {"tcp://127.0.0.1:8786": address, "http://minio:9000": s3.url, "/output": tmp_path}
+        settings = services["load"]["environment"]
+        for there, name in here.items():
+            assert there in str(settings)
+            settings = {key: text.replace(there, str(name)) for key, text in settings.items()}
+        done = subprocess.run(
+            shlex.split(services["load"]["command"]),
+            env=environment(settings | {"TARGET_DUCKDB_BATCH_DEFAULT_TARGET_SCHEMA": "mixpanel"}),
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=PATIENCE,
         )
-        with another(cluster, tmp_path):
-            error = self.refused(lab)
-        assert "has 0.1 of msgspec, and the run has" in error
-
-    def test_a_root_that_workers_do_not_see(
-        self, lab: Lab, cluster: Cluster, tmp_path: Path
-    ) -> None:
-        """As with a folder of another machine: the worker's processes have a root of their own."""
-        (tmp_path / "sitecustomize.py").write_text(
-            "import pathlib\n"
-            "there = pathlib.Path.iterdir\n"
-            "pathlib.Path.iterdir = lambda p: iter(()) if p.name == 'root' else there(p)\n"
-        )
-        with another(cluster, tmp_path):
-            error = self.refused(lab)
-        assert "a file that the run has put there is missing" in error
-        assert "s3://bucket/mixpanel" in error
-        assert names(lab) == []
+        assert done.returncode == 0, done.stderr.decode()
+        assert s3.names() == [], "what is committed is removed"
+    lines = lines_of(Project(), date(2025, 1, 1), date(2025, 1, 7), datetime.now(UTC))
+    table = loaded_into(tmp_path / "machines.duckdb", normal=digits)
+    assert_same(table, expected(lines, normal=digits))
+    for name in ("scheduler", "worker-1", "worker-2"):
+        program, kind, *options = shlex.split(services[name]["command"])
+        assert (BIN / program).exists()
+        command_of(kind).make_context(kind, options)
 
 
-@contextmanager
-def another(cluster: Cluster, path: Path) -> Iterator[None]:
-    """One worker more, which has modules of its own."""
-    name = f"another-{path.name}"
-    cluster.add_worker(name, env={"PYTHONPATH": str(path)})
-    cluster.wait_for(name)
-    try:
-        yield
-    finally:
-        cluster.kill(name)
-        cluster.wait_for_end(name)
-
-
-def test_a_scheduler_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tap_mixpanel_parallel.machines.cluster._ANSWER_SECONDS", 0.2)
-    machines, work = Machines("tcp://127.0.0.1:1"), cast("Work", None)
-    with (
-        pytest.raises(ClusterError, match=r"^dask_scheduler: tcp://127\.0\.0\.1:1 does not answer"),
-        tap.Cluster(machines, work, "probe"),
-    ):
-        pass
+def command_of(kind: str) -> click.Command:
+    command: click.Command = import_module(f"distributed.cli.dask_{kind}").main
+    return command

@@ -128,11 +128,21 @@ def test_a_large_file_is_uploaded_in_parts(
 
 
 def test_a_cut_upload_is_tried_again(lab: Lab, s3: S3) -> None:
+    """Then a loader that the storage refuses says so, and takes nothing away."""
     cuts = iter([True, True])
     s3.cut = lambda method, path: method == "PUT" and "staged" not in path and next(cuts, False)
     done = lab.run(env=s3.environment)
 
     assert done.code == 0, done.errors
+    assert len(s3.names()) == len(manifest(done))
+    assert next(cuts, None) is None, "it was cut"
+
+    with s3.guarded():
+        loader = load(lab, done.text, s3.environment)
+    assert loader.code == 1
+    assert manifest(done)[0] in loader.errors
+    assert "can't be read" in loader.errors
+    assert_silent(loader.errors)
     assert len(s3.names()) == len(manifest(done))
 
 
@@ -182,17 +192,21 @@ def test_a_storage_that_can_not_be_used(
     assert not [path for method, path in s3.requests if method == "PUT" and path.count("/") == 1]
 
 
-def test_a_slow_store_keeps_no_run_that_is_to_stop(lab: Lab, s3: S3) -> None:
+@pytest.mark.parametrize("what", ["as it begins", "an upload"])
+def test_a_slow_store_keeps_no_run_that_is_to_stop(lab: Lab, s3: S3, what: str) -> None:
+    seen: list[int] = []
+
     def slow(method: str, path: str) -> bool:
-        if method == "PUT" and "staged" not in path:
-            s3.delay = 30.0
+        if what == "as it begins" or (method == "PUT" and "staged" not in path):
+            s3.delay = 60.0
+            seen.append(len(s3.requests))
         return False
 
     s3.cut = slow
     with lab.start(subprocess.PIPE, env=s3.environment, processes=1) as tap:
-        wait_until(lambda: s3.delay and s3.requests[-1][0] == "PUT", "an upload waits")
+        wait_until(lambda: seen and len(s3.requests) > seen[0], "it waits for the store")
         tap.send_signal(signal.SIGTERM)
-        text, _ = tap.communicate(timeout=10)
+        text, _ = tap.communicate(timeout=20)
 
     done = Output(tap.returncode, text, lab.errors)
     assert done.code == 128 + signal.SIGTERM
