@@ -114,7 +114,7 @@ def test_a_large_file_is_uploaded_in_parts(
     monkeypatch.setattr(s3fs.core, "calculate_chunksize", lambda *_, **__: 5 << 20)  # not 50 MB
     large = tmp_path / "large"
     root = RemoteRoot(BatchConfig("jsonl", ROOT, params=s3.options))
-    root.make()
+    root.open()
     large.write_bytes(bytes(11 << 20))
     root.put(large, "whole")
     assert [method for method, _ in s3.requests].count("PUT") == 3
