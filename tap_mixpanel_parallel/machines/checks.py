@@ -7,11 +7,12 @@ from contextlib import suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from tap_mixpanel_parallel.fetch.threads import DaemonThreads
 from tap_mixpanel_parallel.machines.sealed import PACKAGES, Sealed, short, versions_here
 from tap_mixpanel_parallel.machines.task import look
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tap_mixpanel_parallel.machines.task import Work
 
@@ -57,4 +58,14 @@ def wanted() -> str:
 
 def said(error: BaseException) -> str:
     """An error that is not of the tap, in a line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    name, text = type(error).__name__, " ".join(str(error).split())
+    return f"{name}: {text}" if text else name
+
+
+def within(call: Callable[[], Any], seconds: float) -> Any:
+    """What a call of Dask's returns: some wait for whoever has connected, and says nothing.
+
+    Raises:
+        TimeoutError: If it takes longer; it is left behind.
+    """
+    return DaemonThreads().submit(call).result(seconds)

@@ -17,7 +17,7 @@ from distributed import Client, KilledWorker, Security
 
 from tap_mixpanel_parallel.exceptions import TapError
 from tap_mixpanel_parallel.fetch.progress import Progressed
-from tap_mixpanel_parallel.machines.checks import problems, said, wanted
+from tap_mixpanel_parallel.machines.checks import problems, said, wanted, within
 from tap_mixpanel_parallel.machines.claim import SECONDS, Claim, LostError
 from tap_mixpanel_parallel.machines.sealed import Sealed
 from tap_mixpanel_parallel.machines.task import attempt
@@ -193,9 +193,14 @@ class Cluster:
             )
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of versions: the check says more
-                return Client(
-                    **where, timeout=_ANSWER_SECONDS, security=security, set_as_default=False
+                connecting = partial(
+                    Client,
+                    **where,
+                    timeout=_ANSWER_SECONDS,
+                    security=security,
+                    set_as_default=False,
                 )
+                return within(connecting, 2 * _ANSWER_SECONDS)
         except Exception as error:  # noqa: BLE001 - Dask raises anything
             raise ClusterError(
                 f"{SCHEDULER}: {machines.scheduler} does not answer ({said(error)}); start the "
@@ -212,7 +217,12 @@ class Cluster:
                 f"{SCHEDULER}: {self._machines.scheduler} has no worker for "
                 f"{_WORKER_SECONDS:.0f} seconds; start some"
             ) from None
-        for problem in problems(client, self._work, self._probe):
+        checking = partial(next, problems(client, self._work, self._probe), None)
+        try:
+            problem = within(checking, _WORKER_SECONDS)
+        except TimeoutError:
+            problem = f"a worker has not answered for {_WORKER_SECONDS:.0f} seconds; restart it"
+        if problem is not None:
             raise ClusterError(f"{SCHEDULER}: {problem}")
         self._threads = sum(client.nthreads().values())
 

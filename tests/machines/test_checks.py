@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -111,14 +112,15 @@ def another(cluster: Cluster, path: Path) -> Iterator[None]:
         cluster.wait_for_end(name)
 
 
-def test_a_scheduler_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tap_mixpanel_parallel.machines.cluster._ANSWER_SECONDS", 0.2)
-    machines = Machines("tcp://127.0.0.1:1")
-    with (
-        pytest.raises(ClusterError, match=r"^dask_scheduler: tcp://127\.0\.0\.1:1 does not answer"),
-        tap.Cluster(machines, NO_WORK, "probe"),
-    ):
-        pass
+@pytest.mark.parametrize("listens", [False, True])
+def test_a_scheduler_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, listens: bool) -> None:
+    """Nobody listens, or somebody who says nothing: a frozen scheduler, or something else."""
+    monkeypatch.setattr(tap, "_ANSWER_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"tcp://127.0.0.1:{other.getsockname()[1] if listens else 1}"
+        run = tap.Cluster(Machines(address), NO_WORK, "probe")
+        with pytest.raises(ClusterError, match=f"^dask_scheduler: {address} does not answer"), run:
+            pass
 
 
 def test_a_cluster_without_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
