@@ -6,11 +6,11 @@ import json
 import signal
 import subprocess
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import fsspec
 import pytest
-import s3fs
 
 from tap_mixpanel_parallel.exceptions import SpoolError
 from tap_mixpanel_parallel.sandbox import Project, Sandbox
@@ -111,10 +111,11 @@ def test_a_large_file_is_uploaded_in_parts(
     s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Then an upload that is cut is an error, and leaves no part behind."""
-    monkeypatch.setattr(s3fs.core, "calculate_chunksize", lambda *_, **__: 5 << 20)  # not 50 MB
     large = tmp_path / "large"
     root = RemoteRoot(BatchConfig("jsonl", ROOT, params=s3.options))
     root.open()
+    in_parts = partial(root._files.put_file, chunksize=5 << 20)  # not 50 MB
+    monkeypatch.setattr(root._files, "put_file", in_parts)
     large.write_bytes(bytes(11 << 20))
     root.put(large, "whole")
     assert [method for method, _ in s3.requests].count("PUT") == 3
