@@ -57,7 +57,7 @@ def _processor(bench: Bench) -> Iterator[Figure]:
 
 def _rate(measured: Measured) -> float:
     """Events a second from the first request on: the start of a run is not the workers'."""
-    return measured.events / (measured.seconds - measured.start)
+    return measured.events / (measured.tap.seconds - measured.start)
 
 
 def _window(bench: Bench) -> Iterator[Figure]:
