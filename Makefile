@@ -5,7 +5,7 @@ SHELL := bash
 # Meltano keeps its own installs here too, so nothing outside the clone is touched.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint unit lowest bench campaign definitions clean
+.PHONY: demo test lint unit lowest bench campaign campaign-machines definitions clean
 
 # target-duckdb needs DuckDB 1.2, which there is for Python 3.11 to 3.13 only.
 LATER = $(shell $(BIN)/python -c 'import sys; print("later" if sys.version_info >= (3, 14) else "")')
@@ -31,6 +31,7 @@ lint: .venv/test
 	codespell
 	zizmor --offline --strict-collection --quiet .
 	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	check-jsonschema --builtin-schema vendor.compose-spec demo/compose.yaml
 	check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml
 	deptry .
 	hadolint Dockerfile
@@ -53,6 +54,10 @@ bench: .venv/test
 # Hundreds of random runs with faults and kills, each checked to the last event.
 campaign: .venv/test
 	python -m tests.campaign $(CAMPAIGN)
+
+# The same on a Dask cluster, whose workers are killed as well.
+campaign-machines: .venv/test
+	python -m tests.campaign.machines $(CAMPAIGN)
 
 # Writes the settings, as they are declared, into meltano.yml and the plugin definitions.
 definitions: .venv/test

@@ -241,6 +241,7 @@ class Export:
             redact,
             way.store,
             way.processes,
+            way.cluster,
         )
         return progress, log, Run(settings, self.state, way.form, surroundings)
 

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import tempfile
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from tap_mixpanel_parallel import mapped
+from tap_mixpanel_parallel.convert.conversion import ConversionOptions
 from tap_mixpanel_parallel.convert.files import Files, Messages, RecordFile
 from tap_mixpanel_parallel.convert.jsonl import JsonLinesFile
 from tap_mixpanel_parallel.convert.processes import Processes
 from tap_mixpanel_parallel.convert.record_lines import message_encoder, row_encoder
+from tap_mixpanel_parallel.fetch.threads import patiently
 from tap_mixpanel_parallel.write.output import Handover, Output
 from tap_mixpanel_parallel.write.storage import Storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
-    from pathlib import Path
 
     from tap_mixpanel_parallel.convert.columns import Column
     from tap_mixpanel_parallel.convert.conversion import Part
     from tap_mixpanel_parallel.convert.files import Format
+    from tap_mixpanel_parallel.machines.cluster import Cluster
     from tap_mixpanel_parallel.messages import MessageWriter
     from tap_mixpanel_parallel.settings.batch import BatchConfig
+    from tap_mixpanel_parallel.settings.machines import Machines
     from tap_mixpanel_parallel.settings.settings import Settings
     from tap_mixpanel_parallel.streams import EventsStream
     from tap_mixpanel_parallel.write.output import Written
@@ -42,12 +47,14 @@ class Way:
         output: Where parts and states go; told whom to notify of each.
         store: Has the files of a part stored; None if records leave as messages.
         processes: Convert bodies; None leaves it to the run's own process.
+        cluster: Makes attempts on other machines; None leaves them to this one.
     """
 
     form: Callable[[datetime], Format]
     output: Callable[[Callable[[Written], None]], Output]
     store: Callable[[Part], Part] | None = None
     processes: Processes | None = None
+    cluster: Cluster | None = None
 
 
 def as_messages(stream: EventsStream, writer: MessageWriter, settings: Settings) -> Way:
@@ -95,7 +102,7 @@ def as_files(
     with Storage(
         config, settings.fingerprint, stored, writer.announcer(stream.name, config)
     ) as storage:
-        made_in = storage.begin(now, folder)
+        made_in = patiently(partial(storage.begin, now, folder), writer.check)
         stream.logger.info("events leave as files: %s in %s", config.format, config.shown_root)
         form = Files(
             beginner(config.format, stream.columns, selected, as_text=as_text),
@@ -103,11 +110,38 @@ def as_files(
             storage.made_by,
             config.batch_size,
         )
+        if settings.machines is not None:
+            with _on(settings.machines, settings, form, storage, writer.check) as cluster:
+                yield Way(lambda _: form, output, storage.store, cluster=cluster)
+            return
         if settings.converters == 1:
             yield Way(lambda _: form, output, storage.store)
             return
         with Processes(settings.converters) as processes:
             yield Way(lambda _: form, output, storage.store, processes)
+
+
+@contextmanager
+def _on(
+    machines: Machines,
+    settings: Settings,
+    form: Files,
+    storage: Storage,
+    check: Callable[[], None],
+) -> Iterator[Cluster]:
+    """Other machines, which make attempts."""
+    from tap_mixpanel_parallel.machines.cluster import Cluster  # noqa: PLC0415 - an extra
+    from tap_mixpanel_parallel.machines.task import Work  # noqa: PLC0415
+
+    # Where the default is meant, each machine has its own.
+    spool = None if settings.spool_dir == Path(tempfile.gettempdir()) else settings.spool_dir
+    work = Work(ConversionOptions.of(settings), form, storage.staging, spool)
+    with ExitStack() as stack:
+        stack.callback(patiently, storage.remove_staged, check)
+        with storage.probing() as probe:
+            connecting = partial(stack.enter_context, Cluster(machines, work, probe))
+            cluster = patiently(connecting, check)
+        yield cluster
 
 
 def as_rows(stream: EventsStream) -> Way:

@@ -26,7 +26,7 @@ from tap_mixpanel_parallel.fetch.hourly import Pace
 from tap_mixpanel_parallel.fetch.job import Job
 from tap_mixpanel_parallel.fetch.retries import RetryPolicy
 from tap_mixpanel_parallel.fetch.scheduler import Scheduler
-from tap_mixpanel_parallel.fetch.threads import DaemonThreads
+from tap_mixpanel_parallel.fetch.threads import LOOK_UP_SECONDS, DaemonThreads, patiently
 from tap_mixpanel_parallel.plan.state import ExportState, FailedWindow
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.report.observers import Converted, Failed, LeftOut
@@ -34,6 +34,7 @@ from tap_mixpanel_parallel.write.quarantine import Quarantine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from concurrent.futures import Future
     from datetime import date, datetime
     from pathlib import Path
 
@@ -44,12 +45,10 @@ if TYPE_CHECKING:
     from tap_mixpanel_parallel.fetch.job import Download, Query
     from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
     from tap_mixpanel_parallel.fetch.scheduler import Body
+    from tap_mixpanel_parallel.machines.cluster import Cluster
     from tap_mixpanel_parallel.report.observers import Observer
     from tap_mixpanel_parallel.settings.settings import Settings
     from tap_mixpanel_parallel.write.output import Output, Written
-
-_LOOK_UP_SECONDS: Final = 0.5
-"""How often a run that waits for windows looks up: a signal may ask it to stop."""
 
 _LONGEST_ERROR: Final = 400
 """Characters of an error that the state keeps."""
@@ -68,6 +67,7 @@ class Surroundings:
         redact: What an error says, in a line without secrets.
         store: Has the files of a part stored; None if records leave as messages.
         processes: Convert bodies as they arrive; None leaves it to the run's own process.
+        cluster: Makes attempts on other machines; None leaves them to this one.
     """
 
     output: Callable[[Callable[[Written], None]], Output]
@@ -78,6 +78,7 @@ class Surroundings:
     redact: Callable[[BaseException], str]
     store: Callable[[Part], Part] | None = None
     processes: Processes | None = None
+    cluster: Cluster | None = None
 
 
 class Run:
@@ -110,12 +111,7 @@ class Run:
         self._output = surroundings.output(surroundings.notify)
         self._connections = Connections()
         self._quarantine = Quarantine(settings)
-        self._options = ConversionOptions(
-            settings.project_timezone,
-            deduplicate=settings.deduplicate,
-            tolerate_malformed=settings.on_malformed_line == "quarantine",
-            columns=settings.property_columns,
-        )
+        self._options = ConversionOptions.of(settings)
 
     def run(self, windows: Sequence[Window], query: Query) -> None:
         """Fetch the windows; convert, write and checkpoint each as it arrives.
@@ -168,7 +164,7 @@ class Run:
         """Bodies and failures as they come; while none comes, what is on its way is written."""
         while not downloads.is_done:
             self._output.check()
-            body = downloads.next(timeout=0.0 if self._output.is_busy else _LOOK_UP_SECONDS)
+            body = downloads.next(timeout=0.0 if self._output.is_busy else LOOK_UP_SECONDS)
             if body is not None:
                 yield body
             else:
@@ -178,15 +174,21 @@ class Run:
         def make_job(window: Window, attempt: int) -> Job:
             return Job(window, query, self._with.folder / f"{window}.{attempt}.body")
 
+        submit: Callable[[Job], Future[Download]] = partial(DaemonThreads().submit, self._attempt)
+        slots: Callable[[], int] | None = None
+        if (cluster := self._with.cluster) is not None:
+            cluster.watch(self._with.notify, self._with.limit.begin)
+            submit, slots = cluster.submit, cluster.slots
         return Scheduler(
             windows,
             make_job,
-            partial(DaemonThreads().submit, self._attempt),
+            submit,
             Pace(
                 self._settings.concurrency,
                 self._with.limit,
                 RetryPolicy(self._settings.max_attempts),
                 waits=self._settings.on_hourly_limit == "wait",
+                slots=slots,
             ),
             notify=self._with.notify,
             clock=self._with.clock,
@@ -218,7 +220,8 @@ class Run:
             part.discard()
             raise
         if self._with.store is not None:
-            part = self._with.store(part)
+            # However long that takes, the part before it leaves meanwhile.
+            part = patiently(partial(self._with.store, part), self._output.write_pending)
         self._with.notify(Converted(part, quarantine, self._with.clock.monotonic() - started))
         return part
 

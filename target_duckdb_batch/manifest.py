@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import shutil
 import zlib
 from contextlib import contextmanager
@@ -16,8 +17,11 @@ import fsspec
 from target_duckdb_batch.errors import ManifestError
 
 if TYPE_CHECKING:
-    import logging
     from collections.abc import Iterator, Mapping, Sequence
+
+for _library in ("aiobotocore", "azure", "botocore", "fsspec", "gcsfs", "google", "s3fs"):
+    # They log what they sign, and where they found credentials.
+    logging.getLogger(_library).setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True)

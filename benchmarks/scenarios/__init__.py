@@ -9,6 +9,7 @@ from benchmarks.scenarios.files import files, files_loader
 from benchmarks.scenarios.large_table import large_table
 from benchmarks.scenarios.latency import ninety_days, ninety_days_loaded, thirty_days
 from benchmarks.scenarios.loader import loader
+from benchmarks.scenarios.machines import machines
 from benchmarks.scenarios.memory import growth, large_window
 from benchmarks.scenarios.processor import record_path, start, threads
 
@@ -28,6 +29,7 @@ SCENARIOS: Final = {
         files_loader,
         large_table,
         ninety_days_loaded,
+        machines,
     )
 }
 """Each by the name that the command line knows."""

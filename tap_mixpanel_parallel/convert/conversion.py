@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tap_mixpanel_parallel.fetch.job import Download
     from tap_mixpanel_parallel.plan.windows import Window
     from tap_mixpanel_parallel.settings.property_columns import PropertyColumn
+    from tap_mixpanel_parallel.settings.settings import Settings
 
 _BLANKS: Final = b" \t\r"
 
@@ -57,6 +58,16 @@ class ConversionOptions:
     tolerate_malformed: bool = False
     columns: tuple[PropertyColumn, ...] = ()
 
+    @classmethod
+    def of(cls, settings: Settings) -> ConversionOptions:
+        """What the settings say."""
+        return cls(
+            settings.project_timezone,
+            deduplicate=settings.deduplicate,
+            tolerate_malformed=settings.on_malformed_line == "quarantine",
+            columns=settings.property_columns,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -69,6 +80,7 @@ class Part:
         malformed: The lines that are not events; None if there are none.
         strays: How many events of the body lie outside the window's days.
         files: The files of data, which its message announces; none if records are messages.
+        staged: The names of its files in the root, if another machine has put them there.
         stored: Its place among the windows whose files are stored; None if it has none.
         by_day: How many events each day of the window has, if it has any.
         duplicates: How many events repeat one of the window, or have been dropped as they do;
@@ -82,6 +94,7 @@ class Part:
     malformed: Malformed | None = None
     strays: int = 0
     files: tuple[Path, ...] = ()
+    staged: tuple[str, ...] = ()
     stored: str | None = None
     by_day: Mapping[date, int] = field(default_factory=dict)
     duplicates: int | None = 0

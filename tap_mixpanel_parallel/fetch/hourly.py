@@ -9,6 +9,7 @@ from tap_mixpanel_parallel.exceptions import HourlyLimitError
 from tap_mixpanel_parallel.wording import format_moment
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from tap_mixpanel_parallel.exceptions import RateLimitError
@@ -25,12 +26,14 @@ class Pace:
         limit: Counts the requests' starts.
         retries: When a window is tried again.
         waits: Whether a run waits for the hourly limit; otherwise it ends there.
+        slots: How many requests can run at once just now; None if any number can.
     """
 
     workers: int
     limit: RateLimit
     retries: RetryPolicy
     waits: bool = True
+    slots: Callable[[], int] | None = None
 
 
 class Refusals:

@@ -54,4 +54,19 @@ class Waiting:
     error: AttemptError | None = None
 
 
-FetchEvent = Requested | Ended | Retrying | Waiting
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """A request that another machine makes is so far.
+
+    Attributes:
+        window: The days.
+        worker: The name of who makes it.
+        received: Bytes so far.
+    """
+
+    window: Window
+    worker: str
+    received: int
+
+
+FetchEvent = Requested | Progressed | Ended | Retrying | Waiting

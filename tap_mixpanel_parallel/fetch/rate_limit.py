@@ -50,6 +50,7 @@ class RateLimit:
         self._clock = clock
         self._memory = memory
         self._lock = threading.Lock()
+        self._taken = 0.0
         known = memory.recall() if memory else ()
         self._starts = recent([*known, *unknown(earlier, known)], self._now())
 
@@ -85,10 +86,20 @@ class RateLimit:
             )
             if wait <= 0:
                 starts = (*starts, now)
+                self._taken = now
             # Starts that a clock has put into the future age from now on.
             self._starts = starts
             shared[:] = starts
         return max(wait, 0.001) if wait > 0 else 0.0
+
+    def begin(self) -> None:
+        """The start that was taken last comes only now: its way to another machine was long."""
+        with self._lock, self._shared() as shared:
+            starts, now = [*union(self._starts, shared)], self._now()
+            if self._taken in starts:
+                starts[starts.index(self._taken)] = self._taken = now
+            self._starts = tuple(sorted(starts))
+            shared[:] = self._starts
 
     @property
     def hour(self) -> Hour:

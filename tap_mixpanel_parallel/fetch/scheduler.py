@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 _AHEAD: Final = 2
 """Windows that are under way or wait for the run, for each worker."""
 
+_SLOT_SECONDS: Final = 1.0
+"""How often a run that has fewer slots than workers looks for more."""
+
 _LONG_SECONDS: Final = 10.0
 """A wait for the limits that people should know of."""
 
@@ -198,8 +201,10 @@ class Scheduler:
         """Wait for a window that may be requested; False once no further request starts."""
         with self._changed:
             while not self._is_over:
-                pause = None
-                if self._under_way < self._pace.workers:
+                slots = self._pace.slots() if self._pace.slots else self._pace.workers
+                # What follows tells of no slot that comes.
+                pause = None if slots >= self._pace.workers else _SLOT_SECONDS
+                if self._under_way < min(self._pace.workers, slots):
                     if self._pausing:
                         pause = self._pausing[0].due - self._clock.monotonic()
                         if pause <= 0:

@@ -1,13 +1,18 @@
-"""Threads for requests, as an executor."""
+"""Threads for requests, as an executor, and for whatever else may take long."""
 
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Executor, Future
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import Executor, Future, wait
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+LOOK_UP_SECONDS: Final = 0.5
+"""How often a run that waits looks up: a signal may ask it to stop."""
+
+_Result = TypeVar("_Result")
 
 
 class DaemonThreads(Executor):
@@ -36,3 +41,16 @@ class DaemonThreads(Executor):
 
         threading.Thread(target=call, daemon=True).start()
         return future
+
+
+def patiently(call: Callable[[], _Result], meanwhile: Callable[[], object]) -> _Result:
+    """What a call returns that may take long.
+
+    Args:
+        call: Made by a thread, which is left behind if `meanwhile` raises.
+        meanwhile: Called again and again until then.
+    """
+    done: Future[_Result] = DaemonThreads().submit(call)
+    while not wait([done], LOOK_UP_SECONDS).done:
+        meanwhile()
+    return done.result()

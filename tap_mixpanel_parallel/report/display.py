@@ -189,6 +189,8 @@ def _of_request(request: Request, progress: Progress) -> Text:
     size, speed = format_bytes(received), format_bytes(received / seconds)
     told = f"{size:>8}  {speed:>8}/s" if received else "waiting for the first byte"
     line = _line(f"{request.window}  {told:<26}  {format_seconds(seconds):>6}")
+    if request.remote is not None:
+        line.append(f"  {request.remote.worker}", style="dim")
     if request.attempt > 1:
         line.append(f"  try {request.attempt} of {progress.max_attempts}", style="yellow")
     return line

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tap_mixpanel_parallel.fetch.progress import Ended, Requested, Retrying, Waiting
+from tap_mixpanel_parallel.fetch.progress import Ended, Progressed, Requested, Retrying, Waiting
 from tap_mixpanel_parallel.write.output import Written
 
 if TYPE_CHECKING:
@@ -55,7 +55,9 @@ class LeftOut:
     reason: str
 
 
-RunEvent = Requested | Ended | Retrying | Waiting | Converted | Written | Failed | LeftOut
+RunEvent = (
+    Requested | Progressed | Ended | Retrying | Waiting | Converted | Written | Failed | LeftOut
+)
 Observer = Callable[[RunEvent], None]
 
 

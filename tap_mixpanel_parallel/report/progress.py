@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from tap_mixpanel_parallel.fetch.progress import Ended, Requested, Retrying, Waiting
+from tap_mixpanel_parallel.fetch.progress import Ended, Progressed, Requested, Retrying, Waiting
 from tap_mixpanel_parallel.fetch.rate_limit import SECOND
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.report.estimate import Expected, Fetched, Pace
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tap_mixpanel_parallel.clock import Clock
+    from tap_mixpanel_parallel.fetch.progress import FetchEvent
     from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
     from tap_mixpanel_parallel.fetch.scheduler import Body
     from tap_mixpanel_parallel.report.observers import RunEvent
@@ -36,16 +37,20 @@ class Request:
         attempt: How often they were requested, this time included.
         started: When it started, in the clock's seconds.
         path: The file that its body grows in.
+        remote: How far it is on another machine; None if this one makes it.
     """
 
     window: Window
     attempt: int
     started: float
     path: Path
+    remote: Progressed | None = field(default=None, compare=False)
 
     @property
     def received(self) -> int:
         """Bytes so far."""
+        if self.remote is not None:
+            return self.remote.received
         with suppress(OSError):  # it comes with the first byte, and goes with the last
             return self.path.stat().st_size
         return 0
@@ -111,6 +116,7 @@ class Progress:
         self.total = len(self._new)
         self._active: dict[Window, Request] = {}
         self._pausing: dict[Window, Pausing] = {}
+        self._remote: dict[Window, Progressed] = {}
         self._arrived: dict[Window, _Arrival] = {}
         self._held_until = 0.0
         # They are written one after another; how long that took, and until when.
@@ -120,19 +126,6 @@ class Progress:
         """Take note of an event."""
         now = self._clock.monotonic()
         match event:
-            case Requested(window, attempt, path):
-                self._new.pop(window, None)
-                self._pausing.pop(window, None)
-                self._held_until = 0.0
-                self._active[window] = Request(window, attempt, now, path)
-            case Ended(window):
-                if (request := self._active.pop(window, None)) is not None:
-                    self._arrived[window] = _Arrival(now, now - request.started)
-            case Retrying(window, attempt, _, pause):
-                self._arrived.pop(window, None)
-                self._pausing[window] = Pausing(window, attempt + 1, now + pause)
-            case Waiting(_, seconds):
-                self._held_until = now + seconds
             case Written(body, part):
                 size = body.download.size if body.download else 0
                 self._measure(body.window, size, now)
@@ -152,11 +145,36 @@ class Progress:
                 self._new[rest] = None  # it is requested in its place
             case LeftOut(body):
                 self._end(body)
+            case Requested() | Progressed() | Ended() | Retrying() | Waiting():
+                self._note_fetch(event, now)
+
+    def _note_fetch(self, event: FetchEvent, now: float) -> None:
+        match event:
+            case Requested(window, attempt, path):
+                self._new.pop(window, None)
+                self._pausing.pop(window, None)
+                self._held_until = 0.0
+                self._remote.pop(window, None)
+                self._active[window] = Request(window, attempt, now, path)
+            case Progressed(window):
+                self._remote[window] = event
+            case Ended(window):
+                if (request := self._active.pop(window, None)) is not None:
+                    self._arrived[window] = _Arrival(now, now - request.started)
+            case Retrying(window, attempt, _, pause):
+                self._arrived.pop(window, None)
+                self._pausing[window] = Pausing(window, attempt + 1, now + pause)
+            case Waiting(_, seconds):
+                self._held_until = now + seconds
 
     @property
     def active(self) -> list[Request]:
         """The requests that are under way, sorted by their days."""
-        return sorted(self._active.values(), key=lambda request: request.window)
+        # What is told of a request may come when it has ended: it makes none of its own.
+        return [
+            replace(request, remote=self._remote.get(window))
+            for window, request in sorted([*self._active.items()])
+        ]
 
     @property
     def pausing(self) -> list[Pausing]:

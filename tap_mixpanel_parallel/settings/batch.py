@@ -27,6 +27,16 @@ _KEYS: Final = {
     "encoding": {"format", "compression"},
     "storage": {"root", "prefix", "params"},
 }
+_CREDENTIALS: Final = re.compile(
+    r"://[^@]*:[^@]*@|[?&;](sig|sv|\w*(secret|token|password|key)\w*)=", re.IGNORECASE
+)
+_EXTRAS: Final = {
+    **dict.fromkeys(("s3", "s3a"), "s3"),
+    **dict.fromkeys(("gs", "gcs"), "gcs"),
+    **dict.fromkeys(("abfs", "abfss", "az"), "azure"),
+}
+"""The extra that serves each protocol."""
+
 _PREFIX: Final = re.compile(r"[\w.=-]*", re.ASCII)
 
 
@@ -63,7 +73,7 @@ class BatchConfig:
     @property
     def shown_root(self) -> str:
         """The root without what may be credentials in it."""
-        return re.sub(r"//[^/]*@", "//***@", self.root)
+        return re.sub(r"//.*@", "//***@", self.root)
 
 
 def read_batch(reader: ConfigReader) -> BatchConfig | None:
@@ -102,11 +112,10 @@ def _object(reader: ConfigReader, name: str, value: object) -> dict[str, Any] | 
     """The part of that name, with known keys only; None if it is not an object."""
     place = _place(name)
     if not isinstance(value, Mapping):
-        reader.reject(
-            place,
-            value,
-            'is not an object; give e.g. {"encoding": {"format": "parquet"}, '
-            '"storage": {"root": "file:///data/mixpanel"}}',
+        # Not quoted: a text that is nearly JSON may hold the storage's secrets.
+        reader.problems.append(
+            f'{place}: is not an object; give e.g. {{"encoding": {{"format": "parquet"}}, '
+            '"storage": {"root": "file:///data/mixpanel"}}'
         )
         return None
     for key in sorted(map(str, value.keys() - _KEYS[name])):
@@ -180,7 +189,13 @@ def _batch_size(reader: ConfigReader, whole: Mapping[str, Any]) -> int:
 def _root(reader: ConfigReader, storage: Mapping[str, Any]) -> str:
     value = storage.get("root")
     if isinstance(value, str) and value.strip() and value.isprintable():
-        return value.strip()
+        if not _CREDENTIALS.search(value):
+            return value.strip()
+        reader.problems.append(
+            f"{ROOT_SETTING}: contains credentials, and every message with files would show them; "
+            "give them in the environment, or in storage.params"
+        )
+        return ""
     reader.reject(ROOT_SETTING, value, "is not valid; give e.g. file:///data/mixpanel")
     return ""
 
@@ -189,15 +204,18 @@ def _check_root(reader: ConfigReader, config: BatchConfig) -> None:
     if config.path is not None:
         _check_folder(reader, config.path)
         return
+    protocol = config.root.partition("://")[0]
+    extra = _EXTRAS.get(protocol)
     try:
         import fsspec  # noqa: PLC0415 - needed for no other root
 
-        fsspec.get_filesystem_class(config.root.partition("://")[0])
+        fsspec.get_filesystem_class(protocol)
     except (ImportError, ValueError) as error:
+        what = f"tap-mixpanel-parallel[{extra}]" if extra else "what serves such a URL"
         reader.reject(
             ROOT_SETTING,
             config.shown_root,
-            f"can't be used: {error}; give a folder, or install what serves such a URL",
+            f"can't be used: {error}; install {what}, or give a folder",
         )
 
 

@@ -217,6 +217,23 @@ _PROPERTIES: Final = {
         bounds=(1, 256),
         default=None,
     ),
+    "executor": _choice(
+        ["local", "dask"],
+        "Executor",
+        "Who fetches and converts: this machine (`local`), or the workers of a Dask cluster "
+        "(`dask`), which needs `batch_config`; see [Scale](docs/scale.md).",
+    ),
+    "dask_scheduler": _text(
+        "Dask scheduler",
+        "Address of the cluster's scheduler, e.g. `tcp://scheduler:8786`, or its scheduler file.",
+    ),
+    "dask_tls": _setting(
+        "object",
+        "Dask TLS",
+        "Certificates for `tls://`, as files: "
+        '`{"ca_file": "ca.pem", "cert_file": "tap.pem", "key_file": "tap.key"}`.',
+        additionalProperties=True,
+    ),
     "spool_dir": _text(
         "Spool directory",
         "Where windows wait on disk. Default: the system's temporary directory.",

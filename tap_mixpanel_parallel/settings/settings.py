@@ -15,6 +15,7 @@ from tap_mixpanel_parallel.plan.windows import Cutting, Window, subtract
 from tap_mixpanel_parallel.settings.batch import BatchConfig, read_batch
 from tap_mixpanel_parallel.settings.credentials import Credentials, check_apart, read_credentials
 from tap_mixpanel_parallel.settings.dates import is_period, read_replay, read_wanted
+from tap_mixpanel_parallel.settings.machines import Machines, read_machines
 from tap_mixpanel_parallel.settings.property_columns import (
     PropertyColumn,
     read_property_columns,
@@ -77,6 +78,7 @@ class Settings:
     max_window_mb: int
     batch_config: BatchConfig | None
     processes: int | None
+    machines: Machines | None
     spool_dir: Path
     report: Path | None
     warnings: tuple[str, ...] = ()
@@ -186,6 +188,8 @@ class Settings:
                 f"replay: {replay} is not all within start_date to end_date, {wanted}; "
                 "all of it is read"
             )
+        batch_config = read_batch(reader)
+        machines = read_machines(reader, batch_config)
         settings = cls(
             region=region,
             api_url=api_url,
@@ -216,8 +220,9 @@ class Settings:
             request_timeout=reader.number("request_timeout"),
             attempt_timeout=reader.integer("attempt_timeout"),
             max_window_mb=reader.integer("max_window_mb"),
-            batch_config=read_batch(reader),
+            batch_config=batch_config,
             processes=reader.optional_integer("processes"),
+            machines=machines,
             spool_dir=reader.directory("spool_dir"),
             report=reader.report_file("report"),
             warnings=tuple(reader.warnings),

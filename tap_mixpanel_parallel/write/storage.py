@@ -17,16 +17,18 @@ use the same root. Two pipelines that read the same need prefixes of their own.
 from __future__ import annotations
 
 import re
-from contextlib import ExitStack, suppress
+import secrets
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from tap_mixpanel_parallel.exceptions import SpoolError, TapError
-from tap_mixpanel_parallel.fetch.spool import Spool, spooling
-from tap_mixpanel_parallel.settings.batch import ROOT_SETTING
+from tap_mixpanel_parallel.exceptions import TapError
+from tap_mixpanel_parallel.fetch.spool import spooling
+from tap_mixpanel_parallel.write.roots import open_root
+from tap_mixpanel_parallel.write.staging import Staging
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -38,7 +40,11 @@ _STORED: Final = r"(?P<stored>\d{8}T\d{12}Z-\d{6})-[0-9_-]+\.\d{4}\.[a-z.]+"
 
 
 class Storage:
-    """Stores the files of windows. Context manager: entering removes what was left behind."""
+    """Stores the files of windows. Context manager.
+
+    Attributes:
+        staging: Where other machines put files, to be stored.
+    """
 
     def __init__(
         self,
@@ -57,6 +63,7 @@ class Storage:
         """
         self._config = config
         self._start = f"{config.prefix}events-{owner}-"
+        self.staging = Staging(config, f"{self._start}staged-")
         self._last = stored or ""
         self._announce = announce
         self._stack = ExitStack()
@@ -72,16 +79,43 @@ class Storage:
         Raises:
             TapError: If the root can't be used.
         """
+        self._root.open()
         self._root.make()
-        name = re.compile(re.escape(self._start) + _STORED)
-        for found in self._root.names():
-            match = name.fullmatch(found)
-            if match and match["stored"] > self._last:
-                self._root.remove(found)
+        self._root.abort_uploads(self._start)
+        with self.probing():  # before the first request: can files be stored?
+            pass
+        self._sweep()
         started = f"{now:%Y%m%dT%H%M%S%f}Z"
         if started > self._last:  # or else a clock went back, and the numbers go on
             self._last = f"{started}-{0:06}"
         return self._root.folder(self._stack, spool)
+
+    @contextmanager
+    def probing(self) -> Iterator[str]:
+        """Have a small file in the root while the block runs; its name.
+
+        Raises:
+            TapError: If there can't be one.
+        """
+        name = f"{self.staging.start}{secrets.token_hex(8)}"
+        self._root.write(name, b"")
+        yield name
+        self._root.remove(name)
+
+    def remove_staged(self) -> None:
+        """Remove what is staged and has no name; what can't be removed is left to the next run."""
+        with suppress(TapError):
+            for found in self._root.names():
+                if found.startswith(self.staging.start):
+                    self._root.remove(found)
+
+    def _sweep(self) -> None:
+        """Remove what is staged, and what does not count as loaded."""
+        name = re.compile(re.escape(self._start) + _STORED)
+        for found in self._root.names():
+            match = name.fullmatch(found)
+            if found.startswith(self.staging.start) or (match and match["stored"] > self._last):
+                self._root.remove(found)
 
     @property
     def made_by(self) -> str:
@@ -103,9 +137,12 @@ class Storage:
         suffix = _SUFFIXES[self._config.format]
         names: list[str] = []
         try:
-            for file in part.files:
+            for file in part.staged or part.files:
                 names.append(f"{self._start}{stored}-{days}.{len(names):04}.{suffix}")
-                self._root.put(file, names[-1])
+                if isinstance(file, str):
+                    self._root.rename(file, names[-1])
+                else:
+                    self._root.put(file, names[-1])
             with spooling(part.path):
                 part.path.write_bytes(
                     self._announce([self._root.url(name) for name in names]) if names else b""
@@ -126,121 +163,3 @@ class Storage:
     def __exit__(self, *_: object) -> None:
         """Remove what is not stored."""
         self._stack.close()
-
-
-def open_root(config: BatchConfig) -> LocalRoot | RemoteRoot:
-    """The root of the files."""
-    if config.path is not None:
-        return LocalRoot(config.path)
-    return RemoteRoot(config.root, config.params)
-
-
-class LocalRoot:
-    """A folder of this machine.
-
-    Attributes:
-        made_by: The setting that says where files are made.
-    """
-
-    made_by: Final = ROOT_SETTING
-
-    def __init__(self, path: Path) -> None:
-        """Use this folder."""
-        self._path = path
-
-    def make(self) -> None:
-        """Make the folder if it is not there."""
-        with spooling(self._path, ROOT_SETTING):
-            self._path.mkdir(parents=True, exist_ok=True)
-
-    def names(self) -> list[str]:
-        """The names of what is there."""
-        with spooling(self._path / "*", ROOT_SETTING):
-            return [path.name for path in self._path.iterdir()]
-
-    def remove(self, name: str) -> None:
-        """Remove a file."""
-        with spooling(self._path / name, ROOT_SETTING):
-            (self._path / name).unlink(missing_ok=True)
-
-    def folder(self, stack: ExitStack, spool: Path) -> Path:  # noqa: ARG002
-        """Where files are made: on the root's own file system, so that a name is one step."""
-        return stack.enter_context(Spool(self._path, ROOT_SETTING)).path
-
-    def put(self, file: Path, name: str) -> None:
-        """Give a file its name."""
-        with spooling(self._path / name, ROOT_SETTING):
-            file.replace(self._path / name)
-
-    def url(self, name: str) -> str:
-        """A file's URL."""
-        return f"file://{self._path / name}"
-
-
-class RemoteRoot:
-    """A folder of any storage that fsspec knows.
-
-    Attributes:
-        made_by: The setting that says where files are made.
-    """
-
-    made_by: Final = "spool_dir"
-
-    def __init__(self, root: str, params: Any) -> None:
-        """Use this folder."""
-        self._root = root.rstrip("/")
-        self._params = dict(params)
-
-    def make(self) -> None:
-        """Open the storage.
-
-        Raises:
-            TapError: If it can't be opened.
-        """
-        import fsspec  # noqa: PLC0415 - needed for no other root
-
-        try:
-            self._files, self._path = fsspec.core.url_to_fs(self._root, **self._params)
-            self._files.makedirs(self._path, exist_ok=True)
-        except Exception as error:  # noqa: BLE001 - each storage has errors of its own
-            raise TapError(f"{ROOT_SETTING}: can't be opened: {_said(error)}") from None
-
-    def names(self) -> list[str]:
-        """The names of what is there."""
-        try:
-            found = self._files.ls(self._path, detail=False)
-        except FileNotFoundError:  # object storage has no empty folders
-            return []
-        except Exception as error:  # noqa: BLE001
-            raise TapError(f"{ROOT_SETTING}: can't be read: {_said(error)}") from None
-        return [str(path).rsplit("/", 1)[-1] for path in found]
-
-    def remove(self, name: str) -> None:
-        """Remove a file."""
-        try:
-            self._files.rm_file(f"{self._path}/{name}")
-        except FileNotFoundError:
-            return
-        except Exception as error:  # noqa: BLE001
-            raise TapError(f"{ROOT_SETTING}: {name} can't be removed: {_said(error)}") from None
-
-    def folder(self, stack: ExitStack, spool: Path) -> Path:  # noqa: ARG002
-        """Where files are made."""
-        return spool
-
-    def put(self, file: Path, name: str) -> None:
-        """Bring a file there, under its name."""
-        try:
-            self._files.put_file(str(file), f"{self._path}/{name}")
-        except Exception as error:  # noqa: BLE001
-            raise SpoolError(f"{ROOT_SETTING}: {name} can't be stored: {_said(error)}") from None
-        file.unlink(missing_ok=True)
-
-    def url(self, name: str) -> str:
-        """A file's URL."""
-        return f"{self._root}/{name}"
-
-
-def _said(error: Exception) -> str:
-    """An error of a storage in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

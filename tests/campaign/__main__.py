@@ -60,10 +60,11 @@ def _play_all(pool: Executor, lane: str, seeds: Sequence[int]) -> bool:
             say(f"  repeat it with: python -m tests.campaign --lane {lane} --only {report.seed}")
         elif len(reports) % 25 == 0:
             say(f"{lane}: {len(reports)} of {len(seeds)}, {time.monotonic() - started:.0f} s")
-    return _sum_up(lane, reports, time.monotonic() - started)
+    return sum_up(lane, reports, time.monotonic() - started)
 
 
-def _sum_up(lane: str, reports: list[Report], seconds: float) -> bool:
+def sum_up(lane: str, reports: list[Report], seconds: float) -> bool:
+    """Say what the trials of a lane have found; whether one has failed."""
     failed = [report for report in reports if report.problem is not None]
     kills: Counter[str] = sum((report.kills for report in reports), Counter())
     faults: Counter[str] = sum((report.faults for report in reports), Counter())

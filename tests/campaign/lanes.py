@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
-Victim = Literal["tap", "target", "converter"]
+Victim = Literal["tap", "target", "converter", "worker"]
 Settings = dict[str, Any]
 
 ROOT: Final = "files"
@@ -57,20 +57,25 @@ def _files(dice: Random) -> Settings:
     }
 
 
+def _machines(dice: Random) -> Settings:
+    return {"executor": "dask", "batch_config": _files(dice)["batch_config"]}
+
+
 def _target_duckdb_batch(dice: Random) -> Settings:
     return {"delete_batch_files": dice.random() < 0.6}
 
+
+_BATCH: Final = str(BIN / "target-duckdb-batch")
 
 LANES: Final = {
     lane.name: lane
     for lane in (
         Lane("messages", TARGET, ("tap", "tap", "target"), _messages, _target_duckdb),
-        Lane(
-            "files",
-            str(BIN / "target-duckdb-batch"),
-            ("tap", "tap", "target", "converter"),
-            _files,
-            _target_duckdb_batch,
-        ),
+        Lane("files", _BATCH, ("tap", "tap", "target", "converter"), _files, _target_duckdb_batch),
     )
 }
+
+ON_MACHINES: Final = Lane(
+    "machines", _BATCH, ("tap", "target", "worker", "worker"), _machines, _target_duckdb_batch
+)
+"""The way through a cluster, which is there for as long as the campaign: `machines` has it."""

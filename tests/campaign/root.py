@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tests.support.expected import Table
 
 _MAKING: Final = "tap-mixpanel-parallel-"
+_STAGED: Final = "-staged-"
 
 
 class Root:
@@ -34,8 +35,12 @@ class Root:
 
     def keys(self) -> set[str]:
         """The keys of the events in all files that have their names; so each must be whole."""
-        stored = (path for path in self._paths if not path.name.startswith(_MAKING))
-        return {key for path in stored for key in _keys_in(path)}
+        return {
+            key
+            for path in self._paths
+            if not path.name.startswith(_MAKING) and _STAGED not in path.name
+            for key in _keys_in(path)
+        }
 
     def check_end(self, table: Table, target: dict[str, Any]) -> None:
         """Hold it against what must be true once nothing is left to do.

@@ -55,7 +55,7 @@ _NO_EVENTS: Final = (
 
 @dataclass(frozen=True)
 class Kill:
-    """A signal to one end of the pipe, or to a process that converts for the tap.
+    """A signal to one end of the pipe, or to a process that works for the tap.
 
     Attributes:
         victim: Whom.
@@ -161,7 +161,7 @@ def _round(dice: Random, lane: Lane, first: date, last: date, *, passing: bool) 
 
 def _kill(dice: Random, lane: Lane) -> Kill:
     victim = dice.choice(lane.victims)
-    if victim == "converter":
+    if victim in {"converter", "worker"}:
         return Kill(victim, signal.SIGKILL, dice.randrange(1, 8), dice.uniform(0, 0.6))
     signum = dice.choice((signal.SIGKILL, signal.SIGTERM))
     if victim == "target" and dice.random() < 0.5:

@@ -55,14 +55,14 @@ def play(lane: str, seed: int) -> Report:
     report, started = Report(lane, seed), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="campaign-") as folder:
         try:
-            _Trial(Schedule.draw(seed, LANES[lane]), Path(folder), report).play()
+            Trial(Schedule.draw(seed, LANES[lane]), Path(folder), report).play()
         except (AssertionError, subprocess.TimeoutExpired) as error:
             report.problem = f"{type(error).__name__} in run {report.runs}: {error}"
     report.seconds = time.monotonic() - started
     return report
 
 
-class _Trial:
+class Trial:
     """A schedule as it is played."""
 
     def __init__(self, schedule: Schedule, folder: Path, report: Report) -> None:
@@ -92,11 +92,15 @@ class _Trial:
                     break
             else:
                 raise AssertionError(f"work is left after {_CALM_ROUNDS} runs without a fault")
-        table = self._table()
-        self._report.events = len(table)
-        assert_same(table, self._expected(schedule.first, self._last_day, self._now))
+            table = self._table()
+            self._report.events = len(table)
+            assert_same(table, self._expected(schedule.first, self._last_day, self._now))
+            self._check_folders(table)
+
+    def _check_folders(self, table: Table) -> None:
+        """In the end nothing is left that nobody needs."""
         assert not self._lab.left_behind, f"left behind: {self._lab.left_behind}"
-        self._root.check_end(table, schedule.target)
+        self._root.check_end(table, self._schedule.target)
         copies = list(self._folder.glob("target-duckdb-batch-*"))
         assert not copies, f"the loader has left {copies}"
 
@@ -154,8 +158,8 @@ class _Trial:
         """Send the signal when its moment has come, if the victim is still there."""
 
         def victims() -> list[int]:
-            if kill.victim == "converter":
-                return workers_of(tap.pid)
+            if kill.victim not in {"tap", "target"}:
+                return self._helpers(tap)
             victim = tap if kill.victim == "tap" else target
             return [victim.pid] if victim.poll() is None else []
 
@@ -173,14 +177,17 @@ class _Trial:
             with suppress(ProcessLookupError):  # a process that converts may end meanwhile
                 os.kill(pid, kill.signum)
 
+    def _helpers(self, tap: subprocess.Popen[bytes]) -> list[int]:
+        """The processes that convert for the tap."""
+        return workers_of(tap.pid)
+
     def _check(self, round_: Round, code: int) -> None:
         """Hold the run against what must be true after any run."""
         log, kill = (self._lab.folder / "tap.log").read_text(), round_.kill
         ends = {0, 1} | (_SIGNALLED if kill is not None and kill.victim == "tap" else set())
         assert code in ends, f"the tap ended with {code}: {log}"
         assert "Traceback" not in log, log
-        for left in (self._lab.left_behind, self._root.left_behind):
-            assert len(left) <= self._killed, f"left behind: {left}"
+        self._check_left_behind()
         self._root.keys()
         states = states_of((self._lab.folder / "states").read_bytes())
         self._state = [self._state, *states][max(0, len(states) - round_.lag)]
@@ -194,6 +201,11 @@ class _Trial:
             days = date.fromisoformat(first), date.fromisoformat(last)
             missing = self._in_time(*days) - table
             assert not missing, f"{len(missing)} of {first}..{last} are missing, yet in the state"
+
+    def _check_left_behind(self) -> None:
+        """Whoever is killed leaves a folder, at most."""
+        for left in (self._lab.left_behind, self._root.left_behind):
+            assert len(left) <= self._killed, f"left behind: {left}"
 
     @property
     def _last_day(self) -> date:

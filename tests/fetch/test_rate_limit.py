@@ -55,6 +55,26 @@ def test_never_more_than_allowed(
     assert starts.most_within(HOUR) <= per_hour
 
 
+@given(
+    per_second=st.integers(1, 5),
+    per_hour=st.integers(1, 30),
+    ways=st.lists(st.floats(0, 3), min_size=1, max_size=50),
+)
+def test_nor_with_a_long_way_to_another_machine(
+    per_second: int, per_hour: int, ways: list[float]
+) -> None:
+    """A request begins when its way is over, and the next is asked for after that."""
+    starts = Starts(per_second, per_hour)
+    for way in ways:
+        starts.start()
+        starts.now += way
+        starts.limit.begin()
+        starts.times[-1] = starts.now
+    assert starts.most_within(1.0) <= per_second
+    assert starts.most_within(HOUR) <= per_hour
+    assert len(starts.limit.hour.starts) <= len(ways), "each is counted once"
+
+
 def test_nobody_waits_without_need() -> None:
     starts = Starts(3, 60)
     assert [starts.start() for _ in range(3)] == [0.0] * 3

@@ -191,6 +191,38 @@ def test_no_more_are_under_way_or_wait_than_workers_allow() -> None:
     assert workers.most_open == 3
 
 
+def test_no_more_are_under_way_than_there_are_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody tells of a slot that comes, so the scheduler looks for it."""
+    monkeypatch.setattr("tap_mixpanel_parallel.fetch.scheduler._SLOT_SECONDS", 0.01)
+    workers, slots = Workers(), [2]
+    limit = RateLimit(per_second=1000, per_hour=1_000_000)
+    pace = Pace(4, limit, AT_ONCE, slots=lambda: slots[0])
+    with Scheduler(DAYS, make_job, workers.submit, pace) as scheduler:
+        workers.wait_for(2)
+        assert scheduler.next(timeout=0.1) is None
+        assert workers.most_open == 2
+        slots[0] = 9
+        workers.wait_for(4)
+        assert scheduler.next(timeout=0.1) is None
+    assert workers.most_open == 4
+
+
+def test_without_slots_for_good_the_run_ends_with_the_reason() -> None:
+    workers = Workers()
+
+    def none_any_more() -> int:
+        raise TapError("the cluster is gone")
+
+    limit = RateLimit(per_second=1000, per_hour=1_000_000)
+    pace = Pace(4, limit, AT_ONCE, slots=none_any_more)
+    with (
+        Scheduler(DAYS, make_job, workers.submit, pace) as scheduler,
+        pytest.raises(TapError, match="the cluster is gone"),
+    ):
+        take(scheduler)
+    assert workers.started == []
+
+
 def test_a_window_that_pauses_leaves_its_place_to_others() -> None:
     workers = Workers()
     policy = RetryPolicy(first_pause=3600)

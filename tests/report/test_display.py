@@ -27,7 +27,7 @@ from rich.console import Console, ConsoleDimensions
 
 from tap_mixpanel_parallel import cli
 from tap_mixpanel_parallel.exceptions import TransportError
-from tap_mixpanel_parallel.fetch.progress import Ended, Retrying, Waiting
+from tap_mixpanel_parallel.fetch.progress import Ended, Progressed, Retrying, Waiting
 from tap_mixpanel_parallel.report import display
 from tap_mixpanel_parallel.report.display import Screen
 from tap_mixpanel_parallel.report.terminal import TerminalFormatter, shorten_lines
@@ -324,6 +324,15 @@ class TestRender:
             "1 window on the way to the loader",
             "failed: 2025-01-02..2025-01-02",
         ]
+
+    def test_who_fetches_if_it_is_another_machine(self, tmp_path: Path) -> None:
+        run = Shown(tmp_path)
+        run.at(0, run.requested(1))
+        run.at(1, Progressed(window_of(1), "worker-3", 2_000_000))
+        run.clock.seconds = 102.0
+        assert run.lines()[-1] == (
+            "2025-01-01..2025-01-01    2.0 MB    1.0 MB/s         2.0 s  worker-3"
+        )
 
     def test_before_anything_has_come(self, tmp_path: Path) -> None:
         run = Shown(tmp_path)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tap_mixpanel_parallel.convert.conversion import Part
 from tap_mixpanel_parallel.convert.malformed import Malformed
 from tap_mixpanel_parallel.exceptions import MalformedLineError, TransportError
-from tap_mixpanel_parallel.fetch.progress import Ended, Retrying, Waiting
+from tap_mixpanel_parallel.fetch.progress import Ended, Progressed, Retrying, Waiting
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.report.estimate import Expected, Fetched, Pace
 from tap_mixpanel_parallel.report.observers import Converted, LeftOut, notify_each
@@ -56,6 +56,20 @@ class TestActive:
         assert request.received == 5
         request.path.unlink()
         assert request.received == 0
+
+    def test_what_another_machine_tells(self, counting: Counting) -> None:
+        """What it tells too late makes no request of its own, and is not the next one's."""
+        counting.at(0, counting.requested(1))
+        counting.at(1, Progressed(window(1), "worker-3", 5_000))
+        (request,) = counting.progress.active
+        assert request.received == 5_000
+        assert request.remote is not None
+        assert request.remote.worker == "worker-3"
+        counting.at(2, Ended(window(1)))
+        counting.at(3, Progressed(window(1), "worker-3", 6_000))
+        assert counting.progress.active == []
+        counting.at(4, counting.requested(1, attempt=2))
+        assert [each.remote for each in counting.progress.active] == [None]
 
 
 class TestEnd:

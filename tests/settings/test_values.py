@@ -44,6 +44,12 @@ BATCH: Final[dict[str, Any]] = {
     "storage": {"root": f"file://{FOLDER}/none yet", "prefix": "mixpanel-"},
 }
 FILES: Final = BatchConfig("parquet", f"file://{FOLDER}/none yet", "mixpanel-")
+DASK: Final[dict[str, Any]] = {
+    "executor": "dask",
+    "dask_scheduler": "tls://127.0.0.1:8786",
+    "batch_config": json.dumps(BATCH),
+}
+TLS: Final[dict[str, Any]] = dict.fromkeys(("ca_file", "cert_file", "key_file"), __file__)
 EMPTY: Final[tuple[Any, ...]] = ([], "[]", "", None)
 TRUE: Final = ("true", "True", "TRUE", "1", "yes", "on", " true\n")
 FALSE: Final = ("false", "False", "0", "no", "off")
@@ -117,6 +123,13 @@ TAKEN: Final[list[tuple[str, Any, Any]]] = [
         ("batch_config", value, FILES)
         for value in (BATCH, json.dumps(BATCH), f" {json.dumps(BATCH)}")
     ],
+    *[("executor", value, True) for value in ("dask", "dask\n")],
+    *[
+        ("dask_scheduler", value, "tcp://localhost:8786")
+        for value in ("tcp://localhost:8786", " tcp://localhost:8786\n")
+    ],
+    *[("dask_tls", value, TLS) for value in (TLS, json.dumps(TLS), f" {json.dumps(TLS)}")],
+    *[("dask_tls", value, {}) for value in ("", None)],
     *[("spool_dir", value, Path(FOLDER)) for value in (FOLDER, f"{FOLDER}\n")],
     *[("report", value, Path(REPORT)) for value in (REPORT, f" {REPORT}\n")],
 ]
@@ -184,6 +197,10 @@ REFUSED: Final[list[tuple[str, Any]]] = [
     *[("summary_format", value) for value in ("yaml", 1, True)],
     *[("batch_config", value) for value in ("x", 1, 1.5, True, ["x"], '["x"]', "{")],
     *[("batch_config", BATCH | changed) for changed in BATCH_CHANGES],
+    *[("executor", value) for value in ("ray", 1, True, ["dask"])],
+    *[("dask_scheduler", value) for value in ("host:8786", "a\x00b", FOLDER, 8786, True, "tcp://")],
+    *[("dask_tls", value) for value in ("x", "{", 1, True, [TLS], {}, TLS | {"key_file": "/none"})],
+    *[("dask_tls", TLS | {"key_file": value}) for value in (7, None, "a\x00b", FOLDER)],
     *[("spool_dir", value) for value in ("/nowhere/at/all", 7, True)],
     *[("report", value) for value in ("/nowhere/at/all", "/dev/null", FOLDER, "a\x00b", 7, True)],
 ]
@@ -199,6 +216,8 @@ def config_with(name: str, value: Any) -> dict[str, Any]:
         return {"start_date": "2025-01-01", name: value}
     if name == "project_id":
         return {"start_date": "2025-01-01", "region": "sandbox", name: value}
+    if name in {"executor", "dask_scheduler", "dask_tls"}:
+        return BASE | DASK | {name: value}
     return BASE | {name: value}
 
 
@@ -215,6 +234,11 @@ def result(name: str, settings: Settings) -> Any:
         return settings.credentials.password
     if name in {"start_date", "end_date"}:
         return settings.wanted.first if name == "start_date" else settings.wanted.last
+    if name == "executor":
+        return settings.machines is not None
+    if name in {"dask_scheduler", "dask_tls"}:
+        assert settings.machines is not None
+        return getattr(settings.machines, name.removeprefix("dask_"))
     value = getattr(settings, name)
     return value.key if name == "project_timezone" else value
 

@@ -121,7 +121,7 @@ REFUSED: Final[list[tuple[str, dict[str, str], str]]] = [
     (
         "--config ENV",
         {f"{PREFIX}BATCH_CONFIG": "{}"},
-        "batch_config.encoding: None is not an object",
+        "batch_config.encoding: is not an object",
     ),
     ("--config ENV", {f"{PREFIX}PARALLEL": "perhaps"}, "parallel: 'perhaps' is neither true nor"),
     ("--config tap.json --catalog list.json", {}, "catalog: list.json holds a list, not an object"),

@@ -454,5 +454,5 @@ def test_a_storage_that_fails_is_one_clear_error(
     assert "can't be stored: PermissionError: denied by policy" in failure
 
     monkeypatch.setattr(MemoryFileSystem, "ls", fail)
-    with pytest.raises(TapError, match=r"batch_config\.storage\.root: can't be read: Permission"):
+    with pytest.raises(TapError, match=r"root: memory://failing: can't be read: Permission"):
         runs(batch_config=config)

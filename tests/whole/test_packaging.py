@@ -59,6 +59,17 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel: ZipFile) -> None:
     assert held == set().union(*(source_files(ROOT / package) for package in PACKAGES))
 
 
+def test_what_is_an_extra_is_imported_where_it_is_used() -> None:
+    """A run that needs none of them does not wait for them either."""
+    extras = ("adlfs", "dask", "distributed", "duckdb", "gcsfs", "pyarrow", "s3fs")
+    program = (
+        "import sys, tap_mixpanel_parallel.__main__, tap_mixpanel_parallel.tap\n"
+        f"sys.exit(' '.join({{*{extras}}} & {{*sys.modules}}) or None)"
+    )
+    done = run(sys.executable, "-c", program, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_commit_is_checked_as_make_lint_checks() -> None:
     makefile = (ROOT / "Makefile").read_text()
     recipe = re.search(r"^lint:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)

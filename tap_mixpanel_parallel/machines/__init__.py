@@ -1,0 +1,1 @@
+"""Windows on other machines: each is a task of a Dask cluster."""
