@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tap_mixpanel_parallel.exceptions import ExportFailedError, TapError
 from tap_mixpanel_parallel.fetch.redaction import Redactor
 from tap_mixpanel_parallel.fetch.spool import Spool
-from tap_mixpanel_parallel.forms import as_files, as_messages
+from tap_mixpanel_parallel.forms import as_messages
 from tap_mixpanel_parallel.plan.bookmark import read_state
 from tap_mixpanel_parallel.plan.state import ExportState
 from tap_mixpanel_parallel.plan.windows import Window
@@ -142,7 +142,7 @@ class Export:
                 all failed.
             TapError: If the run can't go on.
         """
-        for _ in self.parts(self._way()):
+        for _ in self.parts(self.stream.way(self.settings, self.state, self.folder)):
             pass
 
     def parts(self, how: AbstractContextManager[Way]) -> Iterator[Part]:
@@ -206,15 +206,6 @@ class Export:
         run.run([day], replace(self.query, event_limit=count))
         _raise_first_of(progress.result.failed)
         self.stream.logger.info("the settings and the credentials work")
-
-    def _way(self) -> AbstractContextManager[Way]:
-        """How events leave."""
-        stream, settings = self.stream, self.settings
-        writer = stream.tap.writer
-        if settings.batch_config is None:
-            return nullcontext(as_messages(stream, writer, settings))
-        stored, now = self.state.stored, stream.tap.clock.now()
-        return as_files(stream, writer, settings, settings.batch_config, stored, self.folder, now)
 
     def _prepare(
         self, windows: Sequence[Window], way: Way, *, quiet: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +16,7 @@ from tap_mixpanel_parallel.convert.columns import KEYWORDS, NAMES, all_columns, 
 from tap_mixpanel_parallel.exceptions import TerminatedError
 from tap_mixpanel_parallel.export import opened
 from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
+from tap_mixpanel_parallel.forms import as_files, as_messages
 from tap_mixpanel_parallel.messages import StreamSink
 from tap_mixpanel_parallel.plan.bookmark import check_fits, read_state, to_bookmark
 from tap_mixpanel_parallel.plan.filled import Choice, choose
@@ -24,10 +26,13 @@ from tap_mixpanel_parallel.settings.reader import ConfigReader
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from singer_sdk.singerlib import Catalog, RecordMessage, SchemaMessage
 
     from tap_mixpanel_parallel.convert.columns import Column
+    from tap_mixpanel_parallel.forms import Way
     from tap_mixpanel_parallel.plan.plan import Plan
     from tap_mixpanel_parallel.plan.state import ExportState
     from tap_mixpanel_parallel.report.page.run_report import RunReport
@@ -231,6 +236,22 @@ class EventsStream(Stream):
             settings, clock = self.tap.settings, self.tap.clock
             self._limit = RateLimit.of(settings, earlier, clock)
         return self._limit
+
+    def way(
+        self, settings: Settings, state: ExportState, folder: Path
+    ) -> AbstractContextManager[Way]:
+        """How events leave: as messages, or as files.
+
+        Args:
+            settings: The run's.
+            state: What is loaded.
+            folder: Where windows wait on disk.
+        """
+        writer, config = self.tap.writer, settings.batch_config
+        if config is None:
+            return nullcontext(as_messages(self, writer, settings))
+        now = self.tap.clock.now()
+        return as_files(self, writer, settings, config, state.stored, folder, now)
 
     @property
     def sink(self) -> StreamSink:

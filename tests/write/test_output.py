@@ -305,7 +305,7 @@ class WatchedStream(EventsStream):
         self.windows: list[list[Left]] = []
         self._collected = tap
 
-    def _way(
+    def way(
         self,
         settings: Settings,
         state: ExportState,  # noqa: ARG002
