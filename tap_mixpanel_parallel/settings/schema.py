@@ -136,6 +136,7 @@ _PROPERTIES: Final = {
         "Property columns",
         'Properties that become columns, e.g. `["$os", {"property": "amount", "type": "number"}]`, '
         "or `standard` for Mixpanel's own; see [Columns](docs/columns.md).",
+        type=["array", "string", "null"],
         items={},
     ),
     "deduplicate": _boolean(

@@ -40,7 +40,9 @@ def kind_of(setting: Mapping[str, Any]) -> str:
     """What Meltano calls the type of a setting."""
     if "enum" in setting:
         return "options"
-    kind = next(kind for kind in setting["type"] if kind != "null")
+    # A list or a word is a string: Meltano leaves either as it is then.
+    kinds = setting["type"]
+    kind = "string" if "string" in kinds else next(kind for kind in kinds if kind != "null")
     # Meltano makes a Decimal of a `decimal`, which its configuration file can't hold.
     return "string" if kind == "number" else str(kind)
 
