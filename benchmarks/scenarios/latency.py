@@ -21,7 +21,8 @@ _EVENTS_PER_DAY: Final = 3_400
 _BYTES_PER_SECOND: Final = 100_000
 """To each connection."""
 
-_HANDED_OVER: Final = re.compile(r"(\S+\.\.\S+) handed to the loader:")
+HANDED_OVER: Final = re.compile(r"(\S+\.\.\S+) handed to the loader:")
+"""The progress line of a window, and the window."""
 
 
 def ninety_days(bench: Bench) -> Iterator[Figure]:
@@ -126,5 +127,5 @@ def _loaded(bench: Bench, times: int, limit: float, name: str) -> Figure:
 
 def _progress_delays(measured: Measured) -> list[float]:
     """Seconds from each window's last byte to its progress line."""
-    told = {match[1]: at for at, line in measured.tap.log if (match := _HANDED_OVER.search(line))}
+    told = {match[1]: at for at, line in measured.tap.log if (match := HANDED_OVER.search(line))}
     return [told[request.window] - request.ended for request in measured.requests]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from benchmarks.scenarios.latency import HANDED_OVER
 from tap_mixpanel_parallel.convert.conversion import Part
 from tap_mixpanel_parallel.convert.malformed import Malformed
 from tap_mixpanel_parallel.exceptions import (
@@ -95,6 +96,8 @@ def test_each_window_s_end(
         "2025-01-02..2025-01-02 failed after 4 attempts: HTTP 500 (1 of 3 windows, 1 failed)",
     )
     assert lines(caplog) == ([not_loaded] if quiet else [loaded[0], not_loaded, loaded[1]])
+    found = [match[1] for _, line in loaded if (match := HANDED_OVER.search(line))]
+    assert found == ["2025-01-01..2025-01-01", "2025-01-03..2025-01-03"], "the benchmark needs it"
 
 
 @pytest.mark.parametrize("rest", [None, Window(date(2025, 1, 1), date(2025, 1, 1))])
