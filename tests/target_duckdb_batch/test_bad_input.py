@@ -172,6 +172,7 @@ def test_a_configuration_that_cannot_be_read(tmp_path: Path, content: str | None
     ("message", "says"),
     [
         (b"hello", "line 2 of the input is not a Singer message"),
+        (b" \n", "line 2 of the input is not a Singer message: it is empty"),
         (b'{"type": "RECORD", "stream": "events", "rec', "was the tap killed?"),
         (b"[]", "line 2 of the input is not a Singer message"),
         (b"{}", "line 2 of the input is not a Singer message"),
