@@ -210,7 +210,9 @@ def command_again(arguments: Sequence[str], environ: Mapping[str, str]) -> str:
         option = ["--environment", environment] if environment else []
         return f"{shlex.join(['meltano', *option, 'run', extractor])} <your loader>"
     program = Path(arguments[0]).name
-    return printable(f"{shlex.join([program, *arguments[1:]])} | <your loader>")
+    has_state = any(argument.split("=")[0] == "--state" for argument in arguments)
+    state = "" if has_state else " --state <the saved state>"
+    return printable(f"{shlex.join([program, *arguments[1:]])}{state} | <your loader>")
 
 
 def exit_code(signum: int) -> int:

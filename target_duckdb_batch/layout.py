@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import chain, count
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -14,6 +15,7 @@ from target_duckdb_batch.statements import identifier, qualified
 
 if TYPE_CHECKING:
     import logging
+    from collections.abc import Collection
 
     from target_duckdb_batch.columns import Column
     from target_duckdb_batch.table import Table
@@ -52,10 +54,11 @@ class Layout:
             self._create(table)
             return
         target = qualified(self._catalog, table)
+        taken = present.keys() | {column.name for column in table.columns}
         for column in table.columns:
             given = present.get(column.name)
             if given is not None and given != column.type:
-                self._rename(table, column, given)
+                self._rename(table, column, given, taken)
             if given != column.type:
                 self._logger.info("adding column %s %s to %s", column.name, column.type, target)
                 rows(
@@ -117,14 +120,16 @@ class Layout:
         storage = str(found[0][0]).strip("[]")
         return None if storage.startswith(("v0", "v1.0", "v1.1")) else "zstd"
 
-    def _rename(self, table: Table, column: Column, given: str) -> None:
+    def _rename(self, table: Table, column: Column, given: str, taken: Collection[str]) -> None:
         if column in table.keys:
             raise SchemaError(
                 f"stream {table.stream}: {column.name} of its key is {given} in {table.label}, "
                 f"and now {column.type}; load into another default_target_schema, or alter the "
                 "column first"
             )
-        aside = f"{column.name}_{time.strftime('%Y%m%d_%H%M')}"
+        plain = f"{column.name}_{time.strftime('%Y%m%d_%H%M')}"
+        numbered = (f"{plain}_{number}" for number in count(2))
+        aside = next(name for name in chain([plain], numbered) if name not in taken)
         self._logger.warning(
             "%s.%s changes from %s to %s: what it held is in %s",
             table.label, column.name, given, column.type, aside,

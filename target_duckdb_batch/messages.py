@@ -88,8 +88,9 @@ class MessageReader(GenericSingerReader[bytes]):
 
     def _error(self, line: bytes, error: Exception) -> InputError:
         hint = "" if line.endswith(b"\n") else "; its end is missing: was the tap killed?"
+        reason = error if line.strip() else "it is empty"
         return InputError(
-            f"line {self._number} of the input is not a Singer message: {error}{hint}: "
+            f"line {self._number} of the input is not a Singer message: {reason}{hint}: "
             f"{line[:_QUOTED].decode('utf-8', 'replace')!r}"
         )
 

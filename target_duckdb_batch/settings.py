@@ -186,7 +186,7 @@ class Settings:
                 problems.append(f"schema_mapping: {source} has no target_schema")
         temp_dir = config.get("temp_dir")
         if temp_dir and not Path(temp_dir).is_dir():
-            problems.append(f"temp_dir: there is no directory {temp_dir}")
+            problems.append(f"temp_dir: there is no directory {temp_dir}; make it first")
         if problems:
             raise ConfigValidationError("; ".join(problems), errors=problems, schema=CONFIG_SCHEMA)
         plain = {

@@ -42,7 +42,7 @@ class StreamSink(Sink):
         schema: dict[str, Any],
         key_properties: Sequence[str] | None,
     ) -> None:
-        """Make a sink; the SDK calls it."""
+        """Make a sink, and its table ready; the SDK calls it."""
         super().__init__(target, stream_name, schema, key_properties)
         self._settings = target.settings
         self._database = target.database
@@ -54,6 +54,8 @@ class StreamSink(Sink):
         self._spool = self._database.spool()
         self._version: int | None = None
         self._time_extracted: str | None = None
+        # Not in `setup`: if that fails, the SDK logs an error of its own beside ours.
+        self._database.prepare(self.table)
 
     @property
     def max_size(self) -> int:
@@ -63,11 +65,6 @@ class StreamSink(Sink):
     def get_validator(self) -> BaseJSONSchemaValidator | None:
         """What checks records, if they are to be checked."""
         return super().get_validator() if self.config.get("validate_records") else None
-
-    def setup(self) -> None:
-        """Make the table ready."""
-        super().setup()
-        self._database.prepare(self.table)
 
     def takes(self, version: int | None) -> bool:
         """Whether a record of a version can be loaded together with those that wait."""

@@ -194,7 +194,7 @@ def _shown(name: str, value: object) -> str:
     """A value of the selection, in which a default is null."""
     if value is not None:
         return repr(value)
-    return "a real one" if name == "region" else "not set"
+    return "us, eu or in" if name == "region" else "not set"
 
 
 def _names(content: Mapping[Any, Any]) -> str:

@@ -13,7 +13,7 @@ from tap_mixpanel_parallel.plan.windows import Window, count_days, merge, subtra
 from tap_mixpanel_parallel.wording import counted, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 
 class Choice(NamedTuple):
@@ -39,12 +39,18 @@ class FilledColumn:
     days: tuple[Window, ...] = ()
 
 
-def choose(columns: Iterable[FilledColumn], choices: Iterable[Choice]) -> tuple[FilledColumn, ...]:
+def choose(columns: Iterable[FilledColumn], choices: Sequence[Choice]) -> tuple[FilledColumn, ...]:
     """The columns under other settings.
 
-    One that is not chosen any more is remembered, as long as days have it: it may be again.
+    One that is not chosen any more is remembered, as long as days have it: it may be again. One
+    whose type changes is forgotten: loaders move it aside, and make it anew.
     """
-    known = {column.choice: column for column in columns}
+    types = {choice.name: choice.type for choice in choices}
+    known = {
+        column.choice: column
+        for column in columns
+        if types.get(column.choice.name, column.choice.type) == column.choice.type
+    }
     chosen = {
         choice: replace(known.get(choice, FilledColumn(choice)), is_chosen=True)
         for choice in choices

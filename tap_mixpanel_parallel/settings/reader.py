@@ -176,7 +176,8 @@ class ConfigReader:
         zones = available_timezones() - _NO_ZONES
         if isinstance(value, str) and value in zones:
             return ZoneInfo(value)
-        near = get_close_matches(str(value), sorted(zones), n=1)
+        # A zone of three letters is near to every other: PST to MST.
+        near = get_close_matches(str(value), sorted(zone for zone in zones if "/" in zone), n=1)
         hint = f"did you mean {near[0]}?" if near else "give e.g. America/Los_Angeles"
         self.reject(name, value, f"is not an IANA time zone; {hint}")
         return ZoneInfo("UTC")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tap_mixpanel_parallel import TapMixpanelParallel
+from tap_mixpanel_parallel.cli import command_again
 from tap_mixpanel_parallel.exceptions import TapError
 from tap_mixpanel_parallel.report.page import run_report
 from tap_mixpanel_parallel.sandbox import Fault, Project
@@ -105,9 +106,16 @@ def test_a_run_with_a_failed_window(make_lab: LabMaker) -> None:
     assert outcome_of(path) == "1 of 4 windows failed."
     assert "1 day after 1 attempt, the last at" in text
     assert f'title="{DAYS[1]}: failed"' in path.read_text()
-    assert f"tap-mixpanel-parallel --config {lab.folder}/tap.json | <your loader>" in text
+    again = f"tap-mixpanel-parallel --config {lab.folder}/tap.json"
+    assert f"{again} --state <the saved state> | <your loader>" in text
     assert lab.run(report=str(path), on_failed_window="warn").code == 0
     assert 'class="warn"' in path.read_text()
+
+
+@pytest.mark.parametrize("state", [["--state", "s.json"], ["--state=s.json"]])
+def test_a_state_that_is_named_stays_so(state: list[str]) -> None:
+    again = command_again(["/bin/tap", "--config", "tap.json", *state], {})
+    assert again == f"tap --config tap.json {' '.join(state)} | <your loader>"
 
 
 def test_meltano_is_named_where_it_is_meltano(make_lab: LabMaker) -> None:

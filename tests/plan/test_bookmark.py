@@ -331,7 +331,7 @@ class TestFits:
 
     def test_a_real_project_s_days_are_not_the_sandbox_s(self) -> None:
         state = ExportState(self.LOADED, selection={"region": "sandbox"})
-        with pytest.raises(StateError, match="with region 'sandbox', but region is now a real one"):
+        with pytest.raises(StateError, match="'sandbox', but region is now us, eu or in"):
             check_fits(state, selection={})
 
     @pytest.mark.parametrize("regions", [("sandbox", None), (None, "sandbox")])

@@ -28,7 +28,8 @@ LOOKBACK = 2
 OS = Choice("os", "$os", "string")
 PLAN = Choice("plan", "plan", "string")
 PLAN_JSON = Choice("plan", "plan", "json")
-CHOICES = (OS, PLAN, PLAN_JSON, Choice("plan", "Plan", "string"))
+CAPITAL = Choice("plan", "Plan", "string")
+CHOICES = (OS, PLAN, PLAN_JSON, CAPITAL)
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Run:
 RUNS = st.lists(
     st.builds(
         Run,
-        choices=st.frozensets(st.sampled_from(CHOICES), max_size=3),
+        choices=st.lists(st.sampled_from(CHOICES), unique_by=lambda each: each.name).map(frozenset),
         pause=st.integers(0, 6),
         seed=st.integers(0, 1000),
         failing=st.sampled_from((0, 0, 3)),
@@ -61,7 +62,10 @@ RUNS = st.lists(
 
 @dataclass
 class Table:
-    """What a loader has: for each day, the columns with which it was written last."""
+    """What a loader has: for each day, the columns with which it was written last.
+
+    A column whose type changes is moved aside, and made anew.
+    """
 
     today: date = BEGINNING
     state: ExportState = field(default_factory=ExportState)
@@ -79,7 +83,12 @@ class Table:
         )
         windows = Cutting(2, workers=1).cut(days)
         dice.shuffle(windows)
-        states, tables = [state], [self.days]
+        types = {choice.name: choice.type for choice in run.choices}
+        table = {
+            day: frozenset(c for c in columns if types.get(c.name, c.type) == c.type)
+            for day, columns in self.days.items()
+        }
+        states, tables = [state], [table]
         for each in windows[: run.killed]:
             if dice.randrange(10) < run.failing:
                 state, table = state.fail(failure(each)), tables[-1]
@@ -182,11 +191,17 @@ def test_nothing_is_said_of_columns_that_all_days_have_or_that_are_not_chosen() 
 
 def test_a_column_of_another_type_is_another_one() -> None:
     before = (FilledColumn(PLAN, days=(window("01-01"),)),)
-    assert choose(before, [PLAN_JSON]) == (
-        FilledColumn(PLAN_JSON),
+    assert choose(before, [PLAN_JSON]) == (FilledColumn(PLAN_JSON),)
+    assert choose(choose(before, [PLAN_JSON]), [PLAN]) == (FilledColumn(PLAN),)
+
+
+def test_a_column_of_another_property_may_come_back() -> None:
+    before = (FilledColumn(PLAN, days=(window("01-01"),)),)
+    assert choose(before, [CAPITAL]) == (
+        FilledColumn(CAPITAL),
         FilledColumn(PLAN, is_chosen=False, days=(window("01-01"),)),
     )
-    assert choose(choose(before, [PLAN_JSON]), [PLAN]) == before
+    assert choose(choose(before, [CAPITAL]), [PLAN]) == before
 
 
 COLUMN = {"name": "os", "property": "$os", "type": "string", "chosen": True, "days": []}

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         ("region", "mars", "region: 'mars' is unknown; give one of us, eu, in, sandbox"),
         ("region", ["us"], r"region: \['us'\] is unknown"),
         ("project_timezone", "America/Los_Angles", "did you mean America/Los_Angeles?"),
+        ("project_timezone", "PST", "is not an IANA time zone; give e.g. America/Los_Angeles"),
         ("project_timezone", "localtime", "project_timezone: 'localtime' is not an IANA time"),
         ("project_timezone", "Factory", "project_timezone: 'Factory' is not an IANA time zone"),
         ("project_timezone", "posix/UTC", "'posix/UTC' is not an IANA time zone"),

@@ -134,7 +134,7 @@ def test_the_example_for_states_in_python_goes_on(tmp_path: Path) -> None:
     runs = [run("python", "example.py", cwd=tmp_path) for _ in range(2)]
 
     assert [done.returncode for done in runs] == [0, 0], runs[1].stderr
-    counts = [int(done.stdout.removesuffix(" new events\n")) for done in runs]
+    counts = [int(done.stdout.removesuffix(" events\n")) for done in runs]
     assert counts[0] > 0
     state = json.loads((tmp_path / "state.json").read_text())
     assert state["bookmarks"]["events"]["loaded"]

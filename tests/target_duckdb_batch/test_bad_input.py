@@ -21,6 +21,7 @@ from tests.target_duckdb_batch.harness import (
     EVENTS,
     LOADER,
     NEWEST,
+    TEXT,
     WHOLE,
     batch,
     environment,
@@ -171,6 +172,7 @@ def test_a_configuration_that_cannot_be_read(tmp_path: Path, content: str | None
     ("message", "says"),
     [
         (b"hello", "line 2 of the input is not a Singer message"),
+        (b" \n", "line 2 of the input is not a Singer message: it is empty"),
         (b'{"type": "RECORD", "stream": "events", "rec', "was the tap killed?"),
         (b"[]", "line 2 of the input is not a Singer message"),
         (b"{}", "line 2 of the input is not a Singer message"),
@@ -209,6 +211,13 @@ def test_a_value_that_does_not_fit_in_a_process(lab: Lab, python_path: str) -> N
     )
     assert (ended.code, ended.states) == (1, [])
     assert "stream s: 'x' in row 1 of a batch does not fit the column n" in ended.error
+
+
+def test_a_schema_that_does_not_fit_in_a_process(lab: Lab, python_path: str) -> None:
+    lab.load(schema({"n": WHOLE}, ["n"], "s"))
+    ended = lab.run(schema({"n": TEXT}, ["n"], "s"), python_path=python_path)
+    assert ended.code == 1
+    assert "stream s: n of its key is HUGEINT in mixpanel.s, and now VARCHAR" in ended.error
 
 
 def test_validation_names_the_record(lab: Lab) -> None:

@@ -16,6 +16,7 @@ from tests.target_duckdb_batch.harness import (
     TIME,
     WHOLE,
     Lab,
+    batch,
     event,
     record,
     schema,
@@ -121,3 +122,9 @@ def test_every_type(tmp_path: Path, python_path: str) -> None:
     ours = _play(tmp_path / "ours", [(LOADER, OTHER)], python_path)
     assert ours.types("types") == theirs.types("types")
     assert ours.rows("types", "id") == theirs.rows("types", "id")
+
+
+def test_files_are_for_this_loader_only(lab: Lab) -> None:
+    ended = lab.run(EVENTS, batch([lab.folder / "a.parquet"]), name=TARGET_DUCKDB)
+    assert ended.code == 1
+    assert "Unknown message type BATCH" in ended.errors

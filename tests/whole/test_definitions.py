@@ -90,6 +90,17 @@ def test_the_project_s_own_file_has_every_setting() -> None:
     assert yaml.safe_load(text) == yaml.safe_load(written), "make definitions"
 
 
+def test_the_project_s_own_file_has_capabilities_of_the_plugins() -> None:
+    plugins = yaml.safe_load((ROOT / "meltano.yml").read_text())["plugins"]
+    declared = {
+        plugin["name"]: set(plugin.get("capabilities", ()))
+        for plugin in (*plugins["extractors"], *plugins["loaders"])
+    }
+    for name, plugin in PLUGINS.items():
+        assert declared[name] <= {each.value for each in plugin.capabilities}
+        assert "structured-logging" in declared[name], "Meltano shows an error as information"
+
+
 @pytest.mark.parametrize("name", PLUGINS)
 def test_each_group_of_settings_is_enough_and_needed(name: str) -> None:
     for group in definition_of(name)["settings_group_validation"]:
@@ -107,6 +118,7 @@ def test_a_project_of_one_s_own(tmp_path: Path) -> None:
     """As docs/meltano.md says it, with the account of a sandbox in place of the example's."""
     (tmp_path / "tap-mixpanel-parallel").symlink_to(ROOT)
     project = tmp_path / "analytics"
+    outputs = []
     with sandbox_of(MAIN, "1234") as sandbox:
         settings = recipe("meltano config")
         for example, real in {
@@ -125,12 +137,16 @@ def test_a_project_of_one_s_own(tmp_path: Path) -> None:
             (recipe("meltano add"), tmp_path),
             (settings, project),
             (recipe("meltano run"), project),
+            (recipe("meltano plan"), project),
             (recipe("meltano status"), project),
         ):
             done = run("bash", "-ec", code, cwd=folder, settings=variables, timeout=300)
             assert done.returncode == 0, done.stdout + done.stderr
 
-    assert done.stdout.startswith("14 days loaded, 0 failed, 0 missing")
+            outputs.append(done.stdout)
+
+    assert "every day is loaded, nothing to fetch" in outputs[-2]
+    assert outputs[-1].startswith("14 days loaded, 0 failed, 0 missing")
     assert f"start_date {FIRST}\n" in settings
     database = project / "output" / "warehouse.duckdb"
     assert_same(loaded(database), expected(lines_of(MAIN, FIRST, LAST, AS_OF)))

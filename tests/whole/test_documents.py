@@ -114,7 +114,7 @@ def test_the_symptoms_are_what_the_tap_and_the_loaders_say() -> None:
     said = re.findall("`([^`]+)`", " ".join([*rows, *sentences]))
     sources = [
         path.read_text()
-        for folder in ("tap_mixpanel_parallel", "tests")
+        for folder in ("tap_mixpanel_parallel", "target_duckdb_batch", "tests")
         for path in (ROOT / folder).rglob("*.py")
         if path.name != "test_documents.py"
     ]
