@@ -90,6 +90,17 @@ def add_options(command: click.Command) -> click.Command:
     return command
 
 
+def check_one_answer(options: Mapping[str, Any]) -> None:
+    """Check that the command line asks for one answer at most.
+
+    Raises:
+        TapError: If it asks for several.
+    """
+    asked = [f"--{name}" for name in ("plan", "describe", "status") if options[name]]
+    if len(asked) > 1:
+        raise TapError(f"{' and '.join(asked)}: each prints an answer of its own; give one")
+
+
 def read_json(path: str, what: str) -> dict[str, Any]:
     """Read a JSON file that the command line names; `-` is standard input.
 

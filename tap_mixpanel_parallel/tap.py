@@ -21,6 +21,7 @@ from tap_mixpanel_parallel.answers import print_description, print_plan, print_s
 from tap_mixpanel_parallel.catalog import read_catalog
 from tap_mixpanel_parallel.cli import (
     add_options,
+    check_one_answer,
     command_again,
     exit_code,
     log_set_up,
@@ -261,6 +262,7 @@ class TapMixpanelParallel(Tap):
         config = config or _ConfigInput()
         as_json = about_format == "json"
         with one_clear_message(cls.logger):
+            check_one_answer(options)
             if options.pop("status"):
                 print_status(STREAM, state, options["report"], as_json=as_json)
                 return

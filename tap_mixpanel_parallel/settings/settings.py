@@ -189,6 +189,9 @@ class Settings:
                 "all of it is read"
             )
         batch_config = read_batch(reader)
+        processes = reader.optional_integer("processes")
+        if processes is not None and not reader.is_set("batch_config"):
+            reader.warnings.append(f"processes: {processes} has no effect without batch_config")
         machines = read_machines(reader, batch_config)
         settings = cls(
             region=region,
@@ -221,7 +224,7 @@ class Settings:
             attempt_timeout=reader.integer("attempt_timeout"),
             max_window_mb=reader.integer("max_window_mb"),
             batch_config=batch_config,
-            processes=reader.optional_integer("processes"),
+            processes=processes,
             machines=machines,
             spool_dir=reader.directory("spool_dir"),
             report=reader.report_file("report"),

@@ -162,6 +162,9 @@ class TestValues:
         expected = f"workers: {given.get('workers')} has no effect without parallel: true (or --"
         assert [text.startswith(expected) for text in read(**given).warnings] == [True] * warned
 
+    def test_processes_without_files(self) -> None:
+        assert read(processes=2).warnings == ("processes: 2 has no effect without batch_config",)
+
 
 class TestDates:
     @pytest.mark.parametrize(

@@ -132,6 +132,7 @@ REFUSED: Final[list[tuple[str, dict[str, str], str]]] = [
     ),
     ("--config list.json", {}, "config: list.json holds a list, not an object"),
     ("--config deep.json", {}, "config: deep.json is nested too deeply; give a flatter one"),
+    ("--status --plan --state state.json", {}, "--plan and --status: each prints an answer of its"),
 ]
 IN_A_SHELL: Final[list[tuple[str, dict[str, str], str]]] = [
     ("--config ENV", {f"{PREFIX}PARALLEL": "maybe"}, "parallel: 'maybe' is neither true nor"),
