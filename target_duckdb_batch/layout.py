@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import count
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -14,6 +15,7 @@ from target_duckdb_batch.statements import identifier, qualified
 
 if TYPE_CHECKING:
     import logging
+    from collections.abc import Collection
 
     from target_duckdb_batch.columns import Column
     from target_duckdb_batch.table import Table
@@ -55,7 +57,7 @@ class Layout:
         for column in table.columns:
             given = present.get(column.name)
             if given is not None and given != column.type:
-                self._rename(table, column, given)
+                self._rename(table, column, given, present.keys())
             if given != column.type:
                 self._logger.info("adding column %s %s to %s", column.name, column.type, target)
                 rows(
@@ -117,14 +119,19 @@ class Layout:
         storage = str(found[0][0]).strip("[]")
         return None if storage.startswith(("v0", "v1.0", "v1.1")) else "zstd"
 
-    def _rename(self, table: Table, column: Column, given: str) -> None:
+    def _rename(self, table: Table, column: Column, given: str, present: Collection[str]) -> None:
         if column in table.keys:
             raise SchemaError(
                 f"stream {table.stream}: {column.name} of its key is {given} in {table.label}, "
                 f"and now {column.type}; load into another default_target_schema, or alter the "
                 "column first"
             )
-        aside = f"{column.name}_{time.strftime('%Y%m%d_%H%M')}"
+        taken = {*present, *(each.name for each in table.columns)}
+        aside = stem = f"{column.name}_{time.strftime('%Y%m%d_%H%M')}"
+        for number in count(2):
+            if aside not in taken:
+                break
+            aside = f"{stem}_{number}"
         self._logger.warning(
             "%s.%s changes from %s to %s: what it held is in %s",
             table.label, column.name, given, column.type, aside,
