@@ -216,6 +216,18 @@ class ThreadError(TapError):
         )
 
 
+class MemoryShortError(AttemptError):
+    """The machine gives no more memory; as other windows leave, there may be enough."""
+
+    read_on = "docs/failures.md#machine-limits"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "there is not enough memory to convert the window; raise the limit of memory "
+            "(ulimit -v), or lower workers and processes"
+        )
+
+
 class ExportFailedError(TapError):
     """The run is over and some windows, or all, are not loaded.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import duckdb
@@ -15,6 +16,7 @@ from target_duckdb_batch.errors import (
     DatabaseError,
     LoaderError,
     NullKeyError,
+    SchemaError,
     ValueDoesNotFitError,
 )
 from target_duckdb_batch.layout import Layout
@@ -48,6 +50,7 @@ class Database:
         self._logger = logger
         self._layout = Layout(self._connection, self._catalog, logger)
         self._spools = 0
+        self._streams: dict[str, str] = {}
 
     def close(self) -> None:
         """Write everything into the file, and give it free.
@@ -60,17 +63,25 @@ class Database:
         except duckdb.Error as error:
             raise self._explained("closing", error) from None
 
-    def spool(self) -> Spool:
-        """A place for records that are to be loaded."""
+    def spool(self, table: Table) -> Spool:
+        """A place for records that are to be loaded into a table."""
         self._spools += 1
-        return Spool(self._connection, self._spools)
+        explained = partial(self._explained, f"stream {table.stream}", table=table)
+        return Spool(self._connection, self._spools, explained)
 
     def prepare(self, table: Table) -> None:
         """Make the table of a stream, or give the one that is there what it lacks.
 
         Raises:
-            SchemaError: If the table that is there can't serve.
+            SchemaError: If the table that is there can't serve, or is that of another stream.
         """
+        other = self._streams.setdefault(table.label.lower(), table.stream)
+        if other != table.stream:
+            raise SchemaError(
+                f"streams {other} and {table.stream} are one table in DuckDB, {table.label}, where "
+                "rows of one would replace those of the other; rename one of them (stream_maps), "
+                "or load them into different schemas"
+            )
         with self._transaction(table):
             self._layout.prepare(table)
         if self._layout.has_primary_key(table):

@@ -9,7 +9,7 @@ import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Self
 from urllib.parse import unquote, urlsplit
 
 import fsspec
@@ -17,7 +17,7 @@ import fsspec
 from target_duckdb_batch.errors import ManifestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 for _library in ("aiobotocore", "azure", "botocore", "fsspec", "gcsfs", "google", "s3fs"):
     # They log what they sign, and where they found credentials.
@@ -37,6 +37,12 @@ class Manifest:
     stream: str
     urls: Sequence[str]
     storage_options: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, stream: str, urls: Iterable[str], storage_options: Mapping[str, Any]) -> Self:
+        """The files of a message, each of them once, however often it is named."""
+        different = {local_path(url) or url: url for url in reversed(tuple(urls))}
+        return cls(stream, tuple(reversed(different.values())), storage_options)
 
     def check(self) -> None:
         """Make sure that every file is there.
@@ -98,7 +104,7 @@ class Manifest:
                     path.unlink(missing_ok=True)
                 else:
                     storage, name = fsspec.core.url_to_fs(url, **self.storage_options)
-                    storage.rm(name)
+                    storage.rm_file(name)  # `rm` takes a name for a pattern
             except Exception as error:  # noqa: BLE001 - each storage has errors of its own
                 logger.warning("%s is loaded, but can't be removed: %s", url, error)
 

@@ -20,6 +20,7 @@ from target_duckdb_batch.errors import (
     ValueDoesNotFitError,
 )
 from target_duckdb_batch.manifest import Manifest
+from target_duckdb_batch.statements import ROW
 from target_duckdb_batch.table import EXTRACTED_AT, table_of
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class StreamSink(Sink):
         )
         self._names = [column.source for column in self.table.columns]
         self._key_places = [self.table.columns.index(key) for key in self.table.keys]
-        self._spool = self._database.spool()
+        self._spool = self._database.spool(self.table)
         self._version: int | None = None
         self._time_extracted: str | None = None
         # Not in `setup`: if that fails, the SDK logs an error of its own beside ours.
@@ -127,7 +128,7 @@ class StreamSink(Sink):
         Raises:
             LoaderError: If they can't be loaded; then nothing of them is.
         """
-        manifest = Manifest(self.stream_name, files, self._settings.storage_options)
+        manifest = Manifest.of(self.stream_name, files, self._settings.storage_options)
         manifest.check()
         if not files:
             return
@@ -147,6 +148,11 @@ class StreamSink(Sink):
             raise InputError(
                 f"stream {self.stream_name}: data_flattening_max_level does not go with batch "
                 "files in Parquet; remove the setting, or use jsonl in the tap's batch_config"
+            )
+        if any(column.source.lower() == ROW for column in self.table.columns):
+            raise InputError(
+                f"stream {self.stream_name}: DuckDB reads no Parquet file with a column {ROW}; "
+                "give it another name in the tap, or use jsonl in the tap's batch_config"
             )
         with manifest.local_paths(self._settings.copies) as paths:
             try:

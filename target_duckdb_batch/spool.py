@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import duckdb
 import pyarrow as pa
 
 from target_duckdb_batch.connection import rows
 from target_duckdb_batch.statements import Source, identifier
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    import duckdb
+    from target_duckdb_batch.errors import LoaderError
 
-_ROW: Final = "_sdc_row"
+_ROW: Final = "_sdc_batch_row"
 _ROWS: Final = 10_000
 _BYTES: Final = 16_000_000
 
@@ -22,14 +23,21 @@ _BYTES: Final = 16_000_000
 class Spool:
     """Collects rows of texts; their order is kept."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, number: int) -> None:
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        number: int,
+        explained: Callable[[duckdb.Error], LoaderError],
+    ) -> None:
         """Make an empty one.
 
         Args:
             connection: The connection that loads it.
             number: Tells it from the others of the connection.
+            explained: What to raise if DuckDB can't keep the rows; so do the other methods.
         """
         self._connection = connection
+        self._explained = explained
         self._name = f"_spool_{number}"
         self._columns: tuple[str, ...] = ()
         self._rows: list[list[str | None]] = []
@@ -81,6 +89,8 @@ class Spool:
             else:
                 name = identifier(self._name)
                 rows(self._connection, f"CREATE TEMP TABLE {name} AS SELECT * FROM _chunk")
+        except duckdb.Error as error:
+            raise self._explained(error) from None
         finally:
             self._connection.unregister("_chunk")
         self._written += count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -17,8 +18,11 @@ STAGE: Final = 'temp.main."_stage"'
 BEATEN: Final = 'temp.main."_beaten"'
 """Rows of a batch that another row of the same key replaces."""
 
-FILE: Final = "_file"
+FILE: Final = "_sdc_batch_file"
 """The column with the file that a row is in."""
+
+ROW: Final = "file_row_number"
+"""The column with a row's number in its file; DuckDB gives it no other name."""
 
 SLACK: Final = "INTERVAL 1 DAY"
 """How far a range reaches beyond a batch: a change of time zone moves times by less."""
@@ -26,6 +30,7 @@ SLACK: Final = "INTERVAL 1 DAY"
 SHOWN: Final = 100
 """How much of a value an error shows."""
 
+_PATTERN: Final = re.compile(r"[*?[]")
 _TEXT: Final = "VARCHAR"
 _ZONED: Final = "TIMESTAMP WITH TIME ZONE"
 
@@ -64,12 +69,15 @@ def qualified(catalog: str, table: Table) -> str:
 
 def files(paths: Iterable[str], types: Mapping[str, str]) -> Source:
     """The rows of Parquet files."""
+    paths = list(paths)
     listed = f"[{', '.join(map(literal, paths))}]"
+    as_they_are = _PATTERN.sub(r"[\g<0>]", ", ".join(map(literal, paths)))
+    # A folder may be named like a pattern, or like a partition: `event=all`.
     relation = (
-        f"read_parquet({listed}, union_by_name=true, file_row_number=true, "
-        f"filename={literal(FILE)})"
+        f"read_parquet([{as_they_are}], union_by_name=true, hive_partitioning=false, "
+        f"{ROW}=true, filename={literal(FILE)})"
     )
-    return Source(relation, (f"list_position({listed}, {FILE})", "file_row_number"), types)
+    return Source(relation, (f"list_position({listed}, {FILE})", ROW), types)
 
 
 def value(column: Column, source: Source, cast: str = "CAST") -> str:

@@ -20,6 +20,7 @@ from tap_mixpanel_parallel.convert.surrogates import mend
 from tap_mixpanel_parallel.exceptions import (
     IncompleteExportError,
     MalformedLineError,
+    MemoryShortError,
     drop_frames,
 )
 from tap_mixpanel_parallel.fetch.spool import spooling
@@ -141,14 +142,17 @@ class Conversion:
             IncompleteExportError: If the body is damaged, ends before the export does, or is
                 that of another window.
             MalformedLineError: If a line is not an event.
+            MemoryShortError: If there is not enough memory.
             SpoolError: If a file can't be read or written; none is left then.
         """
         try:
             yield from self._convert()
-        except BaseException:
+        except BaseException as error:
             for path in (self._path, self._malformed_path):
                 with suppress(OSError):
                     path.unlink()
+            if isinstance(error, MemoryError):
+                raise MemoryShortError from None
             raise
 
     def _convert(self) -> Iterator[None]:

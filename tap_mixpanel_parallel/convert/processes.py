@@ -102,7 +102,7 @@ class _Process:
             for_good: Whether no other may start in its place.
         """
         with self._lock:
-            self._is_over = for_good
+            self._is_over = self._is_over or for_good
             process, self._process = self._process, None
         if process is not None:
             process.kill()

@@ -37,7 +37,8 @@ _EXTRAS: Final = {
 }
 """The extra that serves each protocol."""
 
-_PREFIX: Final = re.compile(r"[\w.=-]*", re.ASCII)
+_PREFIX: Final = re.compile(r"[\w.=-]{0,100}", re.ASCII)
+"""With the rest of a file's name, it is not longer than file systems take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,7 @@ def _prefix(reader: ConfigReader, storage: Mapping[str, Any]) -> str:
         reader.reject(
             f"{SETTING}.storage.prefix",
             value,
-            "is not valid; give letters, digits and any of _ . = -",
+            "is not valid; give at most 100 letters, digits and any of _ . = -",
         )
         return ""
     return value

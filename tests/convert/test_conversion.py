@@ -14,6 +14,7 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 
@@ -23,6 +24,7 @@ from tap_mixpanel_parallel.convert.files import Messages
 from tap_mixpanel_parallel.exceptions import (
     IncompleteExportError,
     MalformedLineError,
+    MemoryShortError,
     SpoolError,
     TerminatedError,
     quote_line,
@@ -147,11 +149,17 @@ class TestAbandoned:
             drive()
         assert_nothing_is_left(tmp_path)
 
-    def test_by_an_error_of_the_encoder(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("error", "becomes"),
+        [(KeyboardInterrupt, KeyboardInterrupt), (pa.ArrowMemoryError, MemoryShortError)],
+    )
+    def test_by_an_error_of_the_encoder(
+        self, tmp_path: Path, error: type[BaseException], becomes: type[BaseException]
+    ) -> None:
         def encode(_: list[EventRecord]) -> bytes:
-            raise KeyboardInterrupt
+            raise error
 
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(becomes):
             convert(tmp_path, GZIP, compressed=True, form=Messages(encode))
         assert_nothing_is_left(tmp_path)
 

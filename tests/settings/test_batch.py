@@ -49,3 +49,18 @@ def test_parquet_without_pyarrow_names_what_to_install(monkeypatch: pytest.Monke
     monkeypatch.setattr("tap_mixpanel_parallel.settings.batch.find_spec", lambda _: None)
     with pytest.raises(SettingsError, match=r"install tap-mixpanel-parallel\[files\], or give"):
         Settings.from_config(config, today=lambda _: date(2025, 2, 1))
+
+
+@pytest.mark.parametrize(("length", "is_valid"), [(100, True), (101, False)])
+def test_a_prefix_leaves_room_for_the_rest_of_a_name(length: int, is_valid: bool) -> None:
+    storage = {"root": tempfile.gettempdir(), "prefix": "p" * length}
+    files = {"encoding": {"format": "jsonl"}, "storage": storage}
+    config = {"region": "sandbox", "start_date": "2025-01-01", "batch_config": files}
+    problems: list[str] = []
+    try:
+        Settings.from_config(config, today=lambda _: date(2025, 2, 1))
+    except SettingsError as error:
+        problems += error.problems
+    assert [problem.partition(":")[0] for problem in problems] == (
+        [] if is_valid else ["batch_config.storage.prefix"]
+    )

@@ -285,6 +285,16 @@ def test_a_primary_key_that_needs_more_memory(lab: Lab, monkeypatch: pytest.Monk
         lab.load(schema({"n": WHOLE}, ["n"], "t"), record({"n": 1}, "t"))
 
 
+def test_records_that_neither_memory_nor_disk_holds(lab: Lab) -> None:
+    generator = random.Random(1)  # noqa: S311
+    rows = (
+        record(event(n, properties={"r": generator.randbytes(4000).hex()})) for n in range(5000)
+    )
+    with pytest.raises(DatabaseError, match="stream events: memory_limit: 20MB is not enough; set"):
+        lab.load(EVENTS, *rows, memory_limit="20MB", settings={"max_temp_directory_size": "0KB"})
+    assert lab.rows() == []
+
+
 def test_a_disk_that_is_full(lab: Lab, python_path: str) -> None:
     """A limit on the size of files stands for it: nothing of the batch is loaded."""
     lab.run(EVENTS, record(event(1)), state(1), python_path=python_path)

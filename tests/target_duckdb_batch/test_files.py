@@ -6,7 +6,7 @@ import gzip
 import random
 from datetime import date, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import fsspec
 import pyarrow as pa
@@ -21,6 +21,7 @@ from target_duckdb_batch.errors import (
 )
 from target_duckdb_batch.settings import Settings
 from tests.target_duckdb_batch.harness import (
+    EVENT_FIELDS,
     EVENTS,
     TEXT,
     TIME,
@@ -55,6 +56,71 @@ def test_ways_to_name_a_local_file(lab: Lab, form: str) -> None:
     lab.load(EVENTS, batch([names[form]]))
     assert len(lab.rows()) == 1
     assert not path.exists()
+
+
+ODD_FOLDERS: Final = ["a[b]c", "a*", "a?", "[!a]", "**", "a{b,c}", "event=all", "event_id=1", "x=1"]
+
+
+@pytest.mark.parametrize("root", ["local", "memory"])
+@pytest.mark.parametrize("file_format", ["parquet", "jsonl"])
+def test_a_name_is_neither_a_pattern_nor_a_partition(lab: Lab, file_format: str, root: str) -> None:
+    """Only the file of that name is loaded and removed, and only what is in it."""
+    write = write_parquet if file_format == "parquet" else write_lines
+    folder = f"memory:/{lab.folder}" if root == "memory" else str(lab.folder)
+    storage, path = fsspec.core.url_to_fs(folder)
+    names = [f"{path}/{name}/[x]*.gz" for name in ["abc", "ab", *ODD_FOLDERS]]
+    names += [f"{path}/abc/xyz.gz", f"{path}/ab/xyz.gz"]
+    for number, name in enumerate(names):
+        storage.makedirs(name.rpartition("/")[0], exist_ok=True)
+        storage.put_file(str(write(lab.folder / "made", [event(number)])), name)
+    for number, name in enumerate(names):
+        lab.load(EVENTS, batch([storage.unstrip_protocol(name)], file_format))
+        wanted = [(event(n)["event_id"], "Sign Up") for n in range(number + 1)]
+        assert [(row["event_id"], row["event"]) for row in lab.rows(order="event_id")] == wanted
+        assert [each for each in names if storage.exists(each)] == names[number + 1 :]
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "jsonl"])
+@pytest.mark.parametrize("keys", [[], ["event_id"]], ids=["appended", "merged"])
+def test_a_file_that_is_named_twice_is_loaded_once(
+    lab: Lab, file_format: str, keys: list[str]
+) -> None:
+    write = write_parquet if file_format == "parquet" else write_lines
+    path = write(lab.folder / "a", [event(1), event(2)])
+    other = write(lab.folder / "b", [event(2, event="second"), event(3)])
+    names = [str(path), path.as_uri(), str(other), f"file://{path.parent}/./a"]
+    lab.load(schema(EVENT_FIELDS, keys), batch(names, file_format))
+    found = [(row["event_id"][-1], row["event"]) for row in lab.rows(order="event_id, event")]
+    assert found == [
+        ("1", "Sign Up"),
+        ("2", "Sign Up"),
+        *([] if keys else [("2", "second")]),
+        ("3", "Sign Up"),
+    ]
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("name", ["_file", "_sdc_row", "filename", "k0", "o0", "reach", "rowid"])
+@pytest.mark.parametrize("form", ["record", "jsonl", "parquet"])
+def test_columns_may_be_named_like_the_loaders_own(lab: Lab, form: str, name: str) -> None:
+    rows = [{"id": "1", name: "a"}, {"id": "2", name: "b"}, {"id": "2", name: "c"}]
+    messages = [record(row, "s") for row in rows]
+    if form == "jsonl":
+        messages = [batch([write_lines(lab.folder / "a", rows)], "jsonl", "s")]
+    elif form == "parquet":
+        types = pa.schema([("id", pa.string()), (name, pa.string())])
+        messages = [batch([write_parquet(lab.folder / "a", rows, types)], stream="s")]
+    lab.load(schema({"id": TEXT, name: TEXT}, ["id"], "s"), *messages)
+    assert lab.rows("s", "id") == [{"id": "1", name: "a"}, {"id": "2", name: "c"}]
+
+
+def test_the_one_name_that_duckdb_keeps(lab: Lab) -> None:
+    types = pa.schema([("id", pa.string()), ("File_Row_Number", pa.string())])
+    path = write_parquet(lab.folder / "a", [{"id": "1"}], types)
+    fields = schema({"id": TEXT, "File_Row_Number": TEXT}, ["id"], "s")
+    with pytest.raises(InputError, match="no Parquet file with a column file_row_number; give"):
+        lab.load(fields, batch([path], stream="s"))
+    assert path.exists()
 
 
 @pytest.mark.parametrize("file_format", ["parquet", "jsonl"])

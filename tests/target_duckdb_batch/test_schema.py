@@ -68,6 +68,40 @@ def test_another_type_moves_the_column_aside(lab: Lab) -> None:
     ]
 
 
+def test_a_type_that_changes_again_and_again(lab: Lab) -> None:
+    """Within a minute, so that the names of what is moved aside would be the same."""
+    kinds = [TEXT, WHOLE, TEXT, {"type": "boolean"}]
+    for number, kind in enumerate(kinds):
+        value = "1" if kind is TEXT else 1
+        lab.load(
+            schema({"id": TEXT, "v": kind}, ["id"], "s"),
+            record({"id": str(number), "v": value}, "s"),
+        )
+    types = lab.types("s")
+    assert [kind for name, kind in types if name.startswith("v_")] == [
+        "VARCHAR",
+        "HUGEINT",
+        "VARCHAR",
+    ]
+    assert len({name for name, _ in types}) == len(types) == 5
+    values = [
+        [value for value in list(row.values())[1:] if value is not None]
+        for row in lab.rows("s", "id")
+    ]
+    assert values == [["1"], [1], ["1"], [True]]
+
+
+@pytest.mark.parametrize(("one", "other"), [("Events", "events"), ("a.b", "a_b"), ("x-s", "y-s")])
+def test_two_streams_of_one_table_are_refused(lab: Lab, one: str, other: str) -> None:
+    """Else a row of one would take the place of a row of the other."""
+    first = schema({"id": TEXT}, ["id"], one)
+    with pytest.raises(SchemaError, match=f"streams {one} and {other} are one table in DuckDB"):
+        lab.load(first, record({"id": "1"}, one), schema({"id": TEXT}, ["id"], other))
+    mapping = {name: {"target_schema": name} for name in ("x", "y")}
+    if one == "x-s":
+        lab.load(first, schema({"id": TEXT}, ["id"], other), schema_mapping=mapping)
+
+
 def test_records_before_a_change_of_type_go_into_the_old_column(lab: Lab) -> None:
     lab.load(
         schema({"n": WHOLE, "a": WHOLE}, ["n"], "s"),

@@ -12,10 +12,11 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -23,7 +24,7 @@ from tap_mixpanel_parallel.convert.columns import COLUMNS, NAMES, all_columns
 from tap_mixpanel_parallel.convert.files import Files
 from tap_mixpanel_parallel.convert.jsonl import JsonLinesFile
 from tap_mixpanel_parallel.convert.parquet import ParquetFile
-from tap_mixpanel_parallel.convert.processes import Processes
+from tap_mixpanel_parallel.convert.processes import Prepared, ProcessDiedError, Processes
 from tap_mixpanel_parallel.exceptions import (
     MalformedLineError,
     RateLimitError,
@@ -37,6 +38,7 @@ from tests.support.commands import PATIENCE, environment, run
 from tests.support.expected import lines_of
 from tests.support.files import batch_config, events_of
 from tests.support.harness import Body, Lab, Output, body, identities, wait_until
+from tests.support.pipeline import CollectingTap
 from tests.support.processes import workers_of
 
 if TYPE_CHECKING:
@@ -133,6 +135,43 @@ class TestProcesses:
             said = process.stderr.read()
 
         assert (process.returncode, said) == (0, b"")
+
+    @LINUX
+    def test_one_that_has_died_is_replaced(self, tmp_path: Path) -> None:
+        def task() -> tuple[Any, ...]:
+            new = conversion(tmp_path, BODY)
+            form = rows_as_messages(tmp_path)
+            return new._window, new._download, new._options, form
+
+        with Processes(1) as processes:
+            whole = processes.convert(*task()).part
+            (first,) = workers_of(os.getpid())
+            os.kill(first, signal.SIGKILL)
+            with pytest.raises(ProcessDiedError, match="was ended by signal 9"):
+                processes.convert(*task())
+            assert processes.convert(*task()).part.events == whole.events
+            (second,) = workers_of(os.getpid())
+            assert second != first
+
+    @LINUX
+    def test_none_is_started_once_all_have_ended(self, tmp_path: Path) -> None:
+        """By a window that still waited for one as the run ended."""
+        body = b"".join(line(number) + b"\n" for number in range(200_000))
+
+        def convert(processes: Processes, name: str) -> Prepared:
+            (tmp_path / name).mkdir()
+            new = conversion(tmp_path / name, body)
+            form = rows_as_messages(tmp_path / name)
+            return processes.convert(new._window, new._download, new._options, form)
+
+        with ThreadPoolExecutor(2) as threads:
+            with Processes(1) as processes:
+                waiting = [threads.submit(convert, processes, name) for name in ("a", "b")]
+                wait_until(lambda: workers_of(os.getpid()), "a process converts")
+            errors = [each.exception(PATIENCE) for each in waiting]
+
+        assert [type(error) for error in errors] == [ProcessDiedError, ProcessDiedError]
+        assert workers_of(os.getpid()) == []
 
     @pytest.mark.parametrize(
         "error",
@@ -246,6 +285,17 @@ class TestWhole:
 
         assert done.part.events == count
         assert int(peak) < 200_000
+
+    @pytest.mark.parametrize("count", [1, 2, 3])
+    def test_there_are_as_many_as_the_setting_says(self, lab: Lab, count: int) -> None:
+        """One is the run's own. Each of the others has a window, as windows take turns."""
+        seen: list[int] = []
+        config = lab.settings | {"processes": count}
+        tap = CollectingTap(
+            config=config, on_batch_complete=lambda _: seen.append(len(workers_of(os.getpid())))
+        )
+        assert tap.run().success
+        assert seen[-1] == (0 if count == 1 else count)
 
     def test_a_program_without_a_guard(self, lab: Lab) -> None:
         """Its code must not run once more in the processes."""
