@@ -13,8 +13,8 @@ from tap_mixpanel_parallel import run as run_module
 from tap_mixpanel_parallel.clock import Clock
 from tap_mixpanel_parallel.convert.conversion import Conversion
 from tap_mixpanel_parallel.exceptions import SpoolError, TerminatedError
+from tap_mixpanel_parallel.fetch.events import Ended
 from tap_mixpanel_parallel.fetch.job import Download, Query
-from tap_mixpanel_parallel.fetch.progress import Ended
 from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
 from tap_mixpanel_parallel.plan.state import ExportState
 from tap_mixpanel_parallel.plan.windows import Window

@@ -23,17 +23,17 @@ from tap_mixpanel_parallel.exceptions import (
     UnknownError,
     drop_frames,
 )
+from tap_mixpanel_parallel.fetch.events import Ended, Requested, Retrying, Waiting
 from tap_mixpanel_parallel.fetch.hourly import Refusals, at_the_limit, in_vain
-from tap_mixpanel_parallel.fetch.progress import Ended, Requested, Retrying, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from concurrent.futures import Future
 
     from tap_mixpanel_parallel.exceptions import HourlyLimitError
+    from tap_mixpanel_parallel.fetch.events import FetchEvent
     from tap_mixpanel_parallel.fetch.hourly import Pace
     from tap_mixpanel_parallel.fetch.job import Download, Job
-    from tap_mixpanel_parallel.fetch.progress import FetchEvent
     from tap_mixpanel_parallel.plan.windows import Window
 
 _AHEAD: Final = 2

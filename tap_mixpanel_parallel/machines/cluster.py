@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from distributed import Client, KilledWorker, Security
 
 from tap_mixpanel_parallel.exceptions import TapError
-from tap_mixpanel_parallel.fetch.progress import Progressed
+from tap_mixpanel_parallel.fetch.events import Progressed
 from tap_mixpanel_parallel.machines.checks import problems, said, wanted, within
 from tap_mixpanel_parallel.machines.claim import SECONDS, Claim, LostError
 from tap_mixpanel_parallel.machines.sealed import Sealed
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tap_mixpanel_parallel.convert.processes import Prepared
+    from tap_mixpanel_parallel.fetch.events import FetchEvent
     from tap_mixpanel_parallel.fetch.job import Download, Job
-    from tap_mixpanel_parallel.fetch.progress import FetchEvent
     from tap_mixpanel_parallel.machines.task import Work
     from tap_mixpanel_parallel.settings.machines import Machines
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from tap_mixpanel_parallel.exceptions import AttemptError, ThreadError
-from tap_mixpanel_parallel.fetch.progress import Retrying, Waiting
+from tap_mixpanel_parallel.fetch.events import Retrying, Waiting
 from tap_mixpanel_parallel.report.observers import Converted, Failed, LeftOut
 from tap_mixpanel_parallel.report.position import tell_position
 from tap_mixpanel_parallel.report.results import tell_misfits

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tap_mixpanel_parallel.fetch.progress import Ended, Progressed, Requested, Retrying, Waiting
+from tap_mixpanel_parallel.fetch.events import Ended, Progressed, Requested, Retrying, Waiting
 from tap_mixpanel_parallel.write.output import Written
 
 if TYPE_CHECKING:

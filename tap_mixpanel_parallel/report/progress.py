@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from tap_mixpanel_parallel.fetch.progress import Ended, Progressed, Requested, Retrying, Waiting
+from tap_mixpanel_parallel.fetch.events import Ended, Progressed, Requested, Retrying, Waiting
 from tap_mixpanel_parallel.fetch.rate_limit import SECOND
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.report.estimate import Expected, Fetched, Pace
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tap_mixpanel_parallel.clock import Clock
-    from tap_mixpanel_parallel.fetch.progress import FetchEvent
+    from tap_mixpanel_parallel.fetch.events import FetchEvent
     from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
     from tap_mixpanel_parallel.fetch.scheduler import Body
     from tap_mixpanel_parallel.report.observers import RunEvent

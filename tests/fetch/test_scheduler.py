@@ -25,9 +25,9 @@ from tap_mixpanel_parallel.exceptions import (
     TransportError,
     UnknownError,
 )
+from tap_mixpanel_parallel.fetch.events import Ended, Requested, Retrying, Waiting
 from tap_mixpanel_parallel.fetch.hourly import Pace
 from tap_mixpanel_parallel.fetch.job import Download, Job, Query
-from tap_mixpanel_parallel.fetch.progress import Ended, Requested, Retrying, Waiting
 from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
 from tap_mixpanel_parallel.fetch.retries import RetryPolicy
 from tap_mixpanel_parallel.fetch.scheduler import Body, Scheduler
@@ -38,7 +38,7 @@ from tap_mixpanel_parallel.settings.credentials import Credentials
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tap_mixpanel_parallel.fetch.progress import FetchEvent
+    from tap_mixpanel_parallel.fetch.events import FetchEvent
 
 PATIENCE = 60
 DAYS = [Window(date(2025, 1, day), date(2025, 1, day)) for day in range(1, 21)]

@@ -17,8 +17,8 @@ from tap_mixpanel_parallel.convert.columns import COLUMNS, NAMES
 from tap_mixpanel_parallel.convert.conversion import ConversionOptions
 from tap_mixpanel_parallel.convert.files import Files
 from tap_mixpanel_parallel.exceptions import TapError
+from tap_mixpanel_parallel.fetch.events import Progressed
 from tap_mixpanel_parallel.fetch.job import Job, Query
-from tap_mixpanel_parallel.fetch.progress import Progressed
 from tap_mixpanel_parallel.forms import beginner
 from tap_mixpanel_parallel.machines import cluster as tap
 from tap_mixpanel_parallel.machines import sealed
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tap_mixpanel_parallel.fetch.progress import FetchEvent
+    from tap_mixpanel_parallel.fetch.events import FetchEvent
     from tests.support.cluster import Cluster
     from tests.support.harness import Lab
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from tap_mixpanel_parallel.clock import Clock
 from tap_mixpanel_parallel.convert.conversion import Part
 from tap_mixpanel_parallel.exceptions import TransportError
+from tap_mixpanel_parallel.fetch.events import Ended, Requested
 from tap_mixpanel_parallel.fetch.job import Download
-from tap_mixpanel_parallel.fetch.progress import Ended, Requested
 from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
 from tap_mixpanel_parallel.fetch.scheduler import Body
 from tap_mixpanel_parallel.plan.windows import Window

@@ -27,7 +27,7 @@ from rich.console import Console, ConsoleDimensions
 
 from tap_mixpanel_parallel import cli
 from tap_mixpanel_parallel.exceptions import TransportError
-from tap_mixpanel_parallel.fetch.progress import Ended, Progressed, Retrying, Waiting
+from tap_mixpanel_parallel.fetch.events import Ended, Progressed, Retrying, Waiting
 from tap_mixpanel_parallel.report import display
 from tap_mixpanel_parallel.report.display import Screen
 from tap_mixpanel_parallel.report.terminal import TerminalFormatter, shorten_lines

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from tap_mixpanel_parallel.cli import log_set_up
 from tap_mixpanel_parallel.exceptions import MalformedLineError, TapError, TransportError
-from tap_mixpanel_parallel.fetch.progress import Retrying
+from tap_mixpanel_parallel.fetch.events import Retrying
 from tap_mixpanel_parallel.fetch.redaction import Redactor
 from tap_mixpanel_parallel.plan.bookmark import read_state
 from tap_mixpanel_parallel.plan.status import Status as StateStatus

@@ -18,7 +18,7 @@ from tap_mixpanel_parallel.exceptions import (
     ThreadError,
     TransportError,
 )
-from tap_mixpanel_parallel.fetch.progress import Ended, Retrying, Waiting
+from tap_mixpanel_parallel.fetch.events import Ended, Retrying, Waiting
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.report import log
 from tap_mixpanel_parallel.report.log import LogLines

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tap_mixpanel_parallel.convert.conversion import Part
 from tap_mixpanel_parallel.convert.malformed import Malformed
 from tap_mixpanel_parallel.exceptions import MalformedLineError, TransportError
-from tap_mixpanel_parallel.fetch.progress import Ended, Progressed, Retrying, Waiting
+from tap_mixpanel_parallel.fetch.events import Ended, Progressed, Retrying, Waiting
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.report.estimate import Expected, Fetched, Pace
 from tap_mixpanel_parallel.report.observers import Converted, LeftOut, notify_each

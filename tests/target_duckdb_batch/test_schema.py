@@ -113,16 +113,6 @@ def test_records_before_a_change_of_type_go_into_the_old_column(lab: Lab) -> Non
     assert [(row["a"], row[aside]) for row in lab.rows("s", "n")] == [(None, 5), ("x", None)]
 
 
-def test_types_that_change_several_times_in_a_minute(lab: Lab) -> None:
-    for number in range(0, 6, 2):
-        lab.load(schema({"n": WHOLE, "a": WHOLE}, ["n"], "s"), rec(number, a=number))
-        lab.load(schema({"n": WHOLE, "a": TEXT}, ["n"], "s"), rec(number + 1, a=str(number + 1)))
-    asides = [name for name in dict(lab.types("s")) if name.startswith("a_")]
-    assert len(asides) == 5
-    held = [{row[name] for name in ("a", *asides)} - {None} for row in lab.rows("s", "n")]
-    assert held == [{0}, {"1"}, {2}, {"3"}, {4}, {"5"}]
-
-
 def test_records_of_two_versions(lab: Lab) -> None:
     lab.load(schema({"n": WHOLE}, ["n"], "s"), rec(1, 6), rec(2, 7), rec(3))
     assert [row["_sdc_table_version"] for row in lab.rows("s", "n")] == [6, 7, None]

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from tap_mixpanel_parallel.convert.processes import Prepared
-from tap_mixpanel_parallel.fetch.progress import Ended, Requested, Retrying, Waiting
+from tap_mixpanel_parallel.fetch.events import Ended, Requested, Retrying, Waiting
 from tap_mixpanel_parallel.report.observers import Converted, Failed, LeftOut
 from tap_mixpanel_parallel.write.output import Written
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from tap_mixpanel_parallel.convert.conversion import Part
 from tap_mixpanel_parallel.convert.malformed import Malformed
 from tap_mixpanel_parallel.exceptions import ExportFailedError, MalformedLineError, TransportError
+from tap_mixpanel_parallel.fetch.events import Ended, Requested, Retrying, Waiting
 from tap_mixpanel_parallel.fetch.job import Download
-from tap_mixpanel_parallel.fetch.progress import Ended, Requested, Retrying, Waiting
 from tap_mixpanel_parallel.fetch.scheduler import Body
 from tap_mixpanel_parallel.plan.state import ExportState, FailedWindow
 from tap_mixpanel_parallel.plan.windows import Window

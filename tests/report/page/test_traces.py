@@ -10,7 +10,7 @@ import pytest
 from tap_mixpanel_parallel.convert.conversion import Part
 from tap_mixpanel_parallel.convert.processes import Prepared
 from tap_mixpanel_parallel.exceptions import TransportError
-from tap_mixpanel_parallel.fetch.progress import Ended, Requested, Retrying, Waiting
+from tap_mixpanel_parallel.fetch.events import Ended, Requested, Retrying, Waiting
 from tap_mixpanel_parallel.fetch.scheduler import Body
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.report.observers import Converted, LeftOut
