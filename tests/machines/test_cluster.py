@@ -164,8 +164,11 @@ def test_a_run_that_ends_leaves_tasks_that_do_no_harm(
 
     assert done.code == 0, done.errors
     assert before + loaded(done) == EVERYTHING
-    assert gate.arrived - arrived == len(announced(done))
-    assert {*names(lab)} == {*announced(stopped), *announced(done)}
+    # A task that was started just before may make its request after a SIGKILL; it was counted.
+    late = gate.arrived - arrived - len(announced(done))
+    assert 0 <= late <= (signum == signal.SIGKILL)
+    found = {name for name in names(lab) if "staged" not in name or not late}
+    assert found == {*announced(stopped), *announced(done)}
 
 
 PAGES: Final = (
