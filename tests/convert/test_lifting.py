@@ -8,9 +8,11 @@ from datetime import UTC
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec import Raw
 
 from tap_mixpanel_parallel.convert.records import EventReader
 from tap_mixpanel_parallel.settings.property_columns import TYPES, ColumnType, PropertyColumn
@@ -50,6 +52,19 @@ def test_each_type_and_each_value(kind: ColumnType, before: str | None) -> None:
         values = lifted(reader, event(('"v"', text)))
         assert repr(values) == repr((None if wanted is MISFIT else wanted,)), text
         assert reader.lifter.misfits == ({"v": 1} if wanted is MISFIT else {}), text
+
+
+def test_a_value_of_another_type_is_decoded_the_slow_way_once() -> None:
+    """There will be more of them, and a decoding that fails takes longer than one that looks."""
+    reader = EventReader(ZoneInfo("UTC"), columns=[PropertyColumn("v", "v", "number")])
+    odd = Raw(b'{"time":1736035200000,"v":"1"}')
+    with pytest.raises(msgspec.ValidationError, match=r"\$\.v"):
+        reader.lifter.decode(odd)
+    reader.read(event(('"v"', '"1"')), 1)
+
+    decoded = reader.lifter.decode(odd)
+    assert reader.lifter.lift is not None
+    assert reader.lifter.lift(decoded) == (None,)
 
 
 NAMES = st.sampled_from(("$os", "Plan", "plan", "a.b", 'a"b', "a\\b", "🎉", "\u0085", "a\nb"))
