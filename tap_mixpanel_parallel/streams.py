@@ -12,7 +12,13 @@ from singer_sdk.mapper import SameRecordTransform
 from singer_sdk.metrics import Metric, Point, Status, Tag
 
 from tap_mixpanel_parallel.catalog import select
-from tap_mixpanel_parallel.convert.columns import KEYWORDS, NAMES, all_columns, json_schema
+from tap_mixpanel_parallel.convert.columns import (
+    KEPT_APART,
+    KEYWORDS,
+    NAMES,
+    all_columns,
+    json_schema,
+)
 from tap_mixpanel_parallel.exceptions import TerminatedError
 from tap_mixpanel_parallel.export import opened
 from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
@@ -120,6 +126,8 @@ class EventsStream(Stream):
         for message in super()._generate_schema_messages():
             columns = message.schema["properties"] if is_own else {}
             told = {word: name for word, name in KEYWORDS.items() if name in columns}
+            if self.settings.account is None:
+                told |= KEPT_APART
             message.schema = message.schema | told
             for name, schema in message.schema["properties"].items():
                 options = schema.get("oneOf", [_NULL])

@@ -11,7 +11,8 @@ import duckdb
 from target_duckdb_batch import statements
 from target_duckdb_batch.connection import rows
 from target_duckdb_batch.errors import SchemaError
-from target_duckdb_batch.statements import identifier, qualified
+from target_duckdb_batch.statements import identifier, literal, qualified
+from target_duckdb_batch.table import KEPT_APART
 
 if TYPE_CHECKING:
     import logging
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from target_duckdb_batch.table import Table
 
 _FIRST_WITH_ZSTD = (1, 4)
+_MARK = f"{KEPT_APART}: "
 
 
 class Layout:
@@ -53,6 +55,7 @@ class Layout:
         if not present:
             self._create(table)
             return
+        self._check_apart(table)
         target = qualified(self._catalog, table)
         taken = present.keys() | {column.name for column in table.columns}
         for column in table.columns:
@@ -95,6 +98,27 @@ class Layout:
         target = qualified(self._catalog, table)
         self._logger.info("creating table %s", target)
         rows(self._connection, statements.create(table, target, self._compression()))
+        if table.kept_apart:
+            mark = literal(_MARK + table.kept_apart)
+            rows(self._connection, f"COMMENT ON TABLE {target} IS {mark}")
+
+    def _check_apart(self, table: Table) -> None:
+        """Refuse rows that are not of the kind that the table holds."""
+        found = rows(
+            self._connection,
+            "SELECT comment FROM duckdb_tables() WHERE database_name = ? "
+            "AND lower(schema_name) = lower(?) AND lower(table_name) = ?",
+            [self._catalog, table.schema, table.name],
+        )
+        comment = next((text for (text,) in found if text and text.startswith(_MARK)), _MARK)
+        held = comment.removeprefix(_MARK)
+        if held != table.kept_apart:
+            new, old = table.kept_apart or f"not {held}", held or f"not {table.kept_apart}"
+            raise SchemaError(
+                f"stream {table.stream}: its rows are {new}, those of {table.label} are {old}, "
+                "and the two must not be in one table; set another filepath or "
+                "default_target_schema, or drop the table if you do not need it"
+            )
 
     def _is_view(self, table: Table) -> bool:
         return bool(

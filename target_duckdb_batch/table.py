@@ -19,6 +19,9 @@ KEY_DETERMINES: Final = "x-key-determines"
 NEWEST_BY: Final = "x-newest-by"
 """Keyword of a stream's schema: of two rows of one key in a batch, the greater one here stays."""
 
+KEPT_APART: Final = "x-kept-apart"
+"""Keyword of a stream's schema: what its rows are, if they must not be in one table with others."""
+
 EXTRACTED_AT: Final = Column("_sdc_extracted_at", ("_sdc_extracted_at",), "TIMESTAMP")
 BATCHED_AT: Final = Column("_sdc_batched_at", ("_sdc_batched_at",), "TIMESTAMP")
 DELETED_AT: Final = Column("_sdc_deleted_at", ("_sdc_deleted_at",), "VARCHAR")
@@ -40,6 +43,7 @@ class Table:
         range_column: The column whose value a key determines, so that a merge looks only at
             the batch's range of it.
         newest_by: The column that decides between rows of one key in one batch.
+        kept_apart: What its rows are, if no other row may be among them; empty otherwise.
     """
 
     stream: str
@@ -49,6 +53,7 @@ class Table:
     keys: tuple[Column, ...] = ()
     range_column: Column | None = None
     newest_by: Column | None = None
+    kept_apart: str = ""
 
     @property
     def label(self) -> str:
@@ -100,6 +105,7 @@ def table_of(
         tuple(by_field[key] for key in key_properties),
         determined if determined is not None and determined.type in _ORDERED else None,
         by_field.get(schema.get(NEWEST_BY, "")),
+        str(schema.get(KEPT_APART, "")),
     )
 
 

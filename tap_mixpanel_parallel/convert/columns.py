@@ -79,6 +79,10 @@ KEYWORDS: Final = {"x-key-determines": "time", "x-newest-by": "processed_at"}
 """What a schema tells a loader beyond types: a key settles the time, and of several records
 with one key in one batch, the latest ingested counts. Other loaders pass over it."""
 
+KEPT_APART: Final = {"x-kept-apart": "synthetic"}
+"""What the schema of a sandbox's events tells a loader besides: no table holds both them and a
+project's."""
+
 
 def json_schema(
     properties: dict[str, Any],

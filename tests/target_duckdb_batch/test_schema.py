@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tests.target_duckdb_batch.harness import Lab, Message
 
 NUMBER = {"type": ["number", "null"]}
+ACTIVATED = {"stream": "s", "version": 7}
 
 
 def rec(n: int, version: int | None = None, **values: object) -> Message:
@@ -100,6 +101,27 @@ def test_two_streams_of_one_table_are_refused(lab: Lab, one: str, other: str) ->
     mapping = {name: {"target_schema": name} for name in ("x", "y")}
     if one == "x-s":
         lab.load(first, schema({"id": TEXT}, ["id"], other), schema_mapping=mapping)
+
+
+@pytest.mark.parametrize(("old", "new"), [("", "a"), ("a", ""), ("a", "b")])
+def test_kinds_of_rows_that_must_not_be_in_one_table(lab: Lab, old: str, new: str) -> None:
+    """Whatever else happens to the table, it keeps the kind of its first rows."""
+    before, after = ({"x-kept-apart": kind} if kind else {} for kind in (old, new))
+    fields, more = {"n": WHOLE}, {"n": WHOLE, "a": TEXT}
+    lab.load(schema(fields, ["n"], "s", before), rec(1))
+    lab.load(schema(more, ["n"], "s", before), rec(2, version=7), rec(3, a="x"))
+    lab.load(schema(more, ["n"], "s", before), {"type": "ACTIVATE_VERSION"} | ACTIVATED)
+    kept = lab.rows("s", "n")
+
+    mine, theirs = new or f"not {old}", old or f"not {new}"
+    says = f"stream s: its rows are {mine}, those of mixpanel.s are {theirs}, .* set another"
+    for fields_now in (fields, more, fields | {"b": TEXT}):
+        with pytest.raises(SchemaError, match=says):
+            lab.load(schema(fields_now, ["n"], "s", after), rec(4))
+    assert lab.rows("s", "n") == kept
+
+    lab.load(schema(fields, ["n"], "s", after), rec(4), default_target_schema="other")
+    assert lab.query("SELECT n FROM lab.other.s") == [(4,)]
 
 
 def test_records_before_a_change_of_type_go_into_the_old_column(lab: Lab) -> None:

@@ -96,7 +96,32 @@ def test_poison_through_the_loader(lab: Lab, form: str) -> None:
     assert list(root.iterdir()) == []
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("first", ["project", "sandbox"])
+@pytest.mark.parametrize("way", ["messages", "files"])
+def test_a_sandbox_and_a_project_are_not_mixed(lab: Lab, first: str, way: str) -> None:
+    """Without a state, as in a full refresh: only the loader knows what the table holds."""
+    days = {"start_date": str(FIRST), "end_date": str(FIRST)}
+    files = batch_config("parquet", lab.folder / "root") if way == "files" else {}
+    project = lab.settings | days | files
+    sandbox = {"region": "sandbox", "spool_dir": str(lab.spool), **days, **files}
+    steps = [project, sandbox] if first == "project" else [sandbox, project]
+    codes = []
+    for lab.settings in steps:
+        pipe = Pipe(lab, None)
+        pipe.end()
+        codes.append(pipe.loader.returncode)
+        if len(codes) == 1:
+            held = loaded(lab.database)
+
+    assert codes == [0, 1]
+    assert held
+    assert_same(loaded(lab.database), held)
+    log = (lab.folder / "loader.log").read_text()
+    new, old = ("synthetic", "not synthetic")[:: 1 if first == "project" else -1]
+    assert f"its rows are {new}, those of mixpanel.events are {old}" in log, log
+
+
+@pytest.mark.parametrize("seed", range(4))
 def test_killed_at_any_moment_and_run_again(lab: Lab, seed: int) -> None:
     """Whoever is killed, and whenever: the table is right in the end, and no file is left."""
     chance = random.Random(seed)  # noqa: S311 - it draws a schedule
