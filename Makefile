@@ -20,6 +20,9 @@ demo: .venv/demo
 	python demo/report.py $(LOADER) output/$(ENVIRONMENT).duckdb
 	python demo/questions.py output/$(ENVIRONMENT).duckdb
 
+# The tests wait for a fifth of their time, so they take more processes than two cores.
+TESTS := python -m pytest --numprocesses 3 --dist loadfile --max-worker-restart 0
+
 # Everything that CI runs.
 test: lint unit
 
@@ -39,13 +42,12 @@ lint: .venv/test
 # The loader's own tests run once more with the newest DuckDB: target-duckdb keeps that of the
 # environment below 1.3.
 unit: .venv/test
-	python -m pytest --numprocesses 2 --dist loadfile --max-worker-restart 0
-	PYTHONPATH=.venv/newest-duckdb python -m pytest --numprocesses 2 --dist loadfile \
-	  --max-worker-restart 0 -m "not slow" tests/target_duckdb_batch
+	$(TESTS)
+	PYTHONPATH=.venv/newest-duckdb $(TESTS) -m "not slow" tests/target_duckdb_batch
 
 # All tests with the lowest versions that pyproject.toml allows.
 lowest: .venv-lowest/test
-	.venv-lowest/bin/python -m pytest --numprocesses 2 --dist loadfile --max-worker-restart 0 $(PYTEST)
+	.venv-lowest/bin/$(TESTS) $(PYTEST)
 
 # Measures; QUICK=1 scales every time and amount down tenfold, ONLY="files loader" chooses.
 bench: .venv/test
