@@ -113,7 +113,7 @@ def test_kinds_of_rows_that_must_not_be_in_one_table(lab: Lab, old: str, new: st
     lab.load(schema(more, ["n"], "s", before), {"type": "ACTIVATE_VERSION"} | ACTIVATED)
     kept = lab.rows("s", "n")
 
-    mine, theirs = new or f"not {old}", old or f"not {new}"
+    mine, theirs = new or f"not {old}", old or f"not known to be {new}"
     says = f"stream s: its rows are {mine}, those of mixpanel.s are {theirs}, .* set another"
     for fields_now in (fields, more, fields | {"b": TEXT}):
         with pytest.raises(SchemaError, match=says):

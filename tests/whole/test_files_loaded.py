@@ -117,7 +117,9 @@ def test_a_sandbox_and_a_project_are_not_mixed(lab: Lab, first: str, way: str) -
     assert held
     assert_same(loaded(lab.database), held)
     log = (lab.folder / "loader.log").read_text()
-    new, old = ("synthetic", "not synthetic")[:: 1 if first == "project" else -1]
+    new, old = ("synthetic", "not known to be synthetic")
+    if first == "sandbox":
+        new, old = "not synthetic", "synthetic"
     assert f"its rows are {new}, those of mixpanel.events are {old}" in log, log
 
 
