@@ -17,7 +17,7 @@ from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.report.log import LogLines
 from tap_mixpanel_parallel.report.notebook import wanted_display
 from tap_mixpanel_parallel.report.observers import notify_each
-from tap_mixpanel_parallel.report.progress import Progress
+from tap_mixpanel_parallel.report.progress import Completions, Progress
 from tap_mixpanel_parallel.run import Run, Surroundings
 from tap_mixpanel_parallel.settings.shown import shown_settings
 from tap_mixpanel_parallel.source import open_source
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from tap_mixpanel_parallel.convert.conversion import Part
     from tap_mixpanel_parallel.fetch.job import Query
-    from tap_mixpanel_parallel.forms import Way
     from tap_mixpanel_parallel.report.observers import Observer
-    from tap_mixpanel_parallel.report.results import BatchProgress, BatchResult, ParallelFetchResult
+    from tap_mixpanel_parallel.report.results import ParallelFetchResult
+    from tap_mixpanel_parallel.run import Way
     from tap_mixpanel_parallel.settings.settings import Settings
     from tap_mixpanel_parallel.streams import EventsStream
 
@@ -161,7 +161,9 @@ class Export:
         windows = [planned.window for planned in plan.windows]
         display = wanted_display()
         with how as way:
-            progress, log, run = self._prepare(windows, way, quiet=display is not None)
+            progress, log, run = self._prepare(
+                self.settings, windows, way, quiet=display is not None
+            )
             stream.progress = progress
             with log.beating(), display(progress) if display else nullcontext():
                 yield from run.parts(windows, self.query)
@@ -181,11 +183,7 @@ class Export:
         """
         # Who looks does not wait for an hour, and needs no column.
         settings = replace(self.settings, on_hourly_limit="fail", property_columns=())
-        display = wanted_display()
-        progress, _, run = replace(self, settings=settings)._prepare([window], way, quiet=True)  # noqa: SLF001
-        with display(progress) if display else nullcontext():
-            yield from run.parts([window], self.query)
-        _raise_first_of(progress.result.failed)
+        yield from self._fetch_once(settings, window, way, self.query)
 
     def sample(self, count: int) -> None:
         """Fetch and write a few events of one day, to see that requests work.
@@ -198,50 +196,42 @@ class Export:
         """
         day = Window(self.settings.wanted.first, self.settings.wanted.first)
         # One event is not the day: a run never marks what comes after its today as loaded.
-        # Nor does anybody who tries the settings wait for an hour.
+        # A test of the settings does not wait for an hour either.
         today = day.first - timedelta(days=1)
         settings = replace(self.settings, today=today, on_hourly_limit="fail")
-        way = as_messages(self.stream, self.stream.tap.writer, settings)
-        progress, _, run = replace(self, settings=settings)._prepare([day], way, quiet=True)  # noqa: SLF001
-        run.run([day], replace(self.query, event_limit=count))
-        _raise_first_of(progress.result.failed)
+        query = replace(self.query, event_limit=count)
+        for _ in self._fetch_once(settings, day, as_messages(self.stream, settings), query):
+            pass
         self.stream.logger.info("the settings and the credentials work")
 
+    def _fetch_once(
+        self, settings: Settings, window: Window, way: Way, query: Query
+    ) -> Iterator[Part]:
+        display = wanted_display()
+        progress, _, run = self._prepare(settings, [window], way, quiet=True)
+        with display(progress) if display else nullcontext():
+            yield from run.parts([window], query)
+        for batch in progress.result.failed:
+            error = TapError(batch.error or "")
+            error.read_on = batch.read_on or error.read_on
+            raise error
+
     def _prepare(
-        self, windows: Sequence[Window], way: Way, *, quiet: bool
+        self, settings: Settings, windows: Sequence[Window], way: Way, *, quiet: bool
     ) -> tuple[Progress, LogLines, Run]:
         """A run, and the observers that others ask."""
-        stream, settings, clock = self.stream, self.settings, self.stream.tap.clock
+        stream, clock = self.stream, self.stream.tap.clock
         redact = Redactor(settings.credentials).reason
         limit = stream.rate_limit(self.state)
-
-        def tell(done: BatchProgress) -> None:
-            stream.measure(done)
-            if stream.tap.on_batch_complete is not None:
-                stream.tap.on_batch_complete(done)
-
-        progress = Progress(windows, settings, limit, clock, tell)
+        progress = Progress(windows, settings, limit, clock)
         log = LogLines(stream.logger, progress, settings, redact, quiet=quiet)
-        observers: list[Observer] = [progress, log, *([stream.report] if stream.report else [])]
-        surroundings = Surroundings(
-            way.output,
-            self.folder,
-            limit,
-            clock,
-            notify_each(*observers),
-            redact,
-            way.store,
-            way.processes,
-            way.cluster,
-        )
-        return progress, log, Run(settings, self.state, way.form, surroundings)
-
-
-def _raise_first_of(failed: Sequence[BatchResult]) -> None:
-    for batch in failed:
-        error = TapError(batch.error or "")
-        error.read_on = batch.read_on or error.read_on
-        raise error
+        observers: list[Observer] = [progress, log, Completions(progress, stream.measure)]
+        if (on_batch_complete := stream.tap.on_batch_complete) is not None:
+            observers.append(Completions(progress, on_batch_complete))
+        if stream.report is not None:
+            observers.append(stream.report)
+        surroundings = Surroundings(self.folder, limit, clock, notify_each(*observers), redact)
+        return progress, log, Run(settings, self.state, way, surroundings)
 
 
 def _judge(settings: Settings, result: ParallelFetchResult) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -15,7 +14,8 @@ from tap_mixpanel_parallel.convert.files import Files, Messages, RecordFile
 from tap_mixpanel_parallel.convert.jsonl import JsonLinesFile
 from tap_mixpanel_parallel.convert.processes import Processes
 from tap_mixpanel_parallel.convert.record_lines import message_encoder, row_encoder
-from tap_mixpanel_parallel.fetch.threads import patiently
+from tap_mixpanel_parallel.fetch.threads import run_in_thread
+from tap_mixpanel_parallel.run import Way
 from tap_mixpanel_parallel.write.output import Handover, Output
 from tap_mixpanel_parallel.write.storage import Storage
 
@@ -24,40 +24,18 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from tap_mixpanel_parallel.convert.columns import Column
-    from tap_mixpanel_parallel.convert.conversion import Part
     from tap_mixpanel_parallel.convert.files import Format
     from tap_mixpanel_parallel.machines.cluster import Cluster
-    from tap_mixpanel_parallel.messages import MessageWriter
     from tap_mixpanel_parallel.settings.batch import BatchConfig
     from tap_mixpanel_parallel.settings.machines import Machines
     from tap_mixpanel_parallel.settings.settings import Settings
     from tap_mixpanel_parallel.streams import EventsStream
-    from tap_mixpanel_parallel.write.output import Written
 
 _FILE_ROWS: Final = 1_000_000
 """Records of a file that a program takes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
-    """How events leave.
-
-    Attributes:
-        form: What the records of a window become, by when it was received.
-        output: Where parts and states go; told whom to notify of each.
-        store: Has the files of a part stored; None if records leave as messages.
-        processes: Convert bodies; None leaves it to the run's own process.
-        cluster: Makes attempts on other machines; None leaves them to this one.
-    """
-
-    form: Callable[[datetime], Format]
-    output: Callable[[Callable[[Written], None]], Output]
-    store: Callable[[Part], Part] | None = None
-    processes: Processes | None = None
-    cluster: Cluster | None = None
-
-
-def as_messages(stream: EventsStream, writer: MessageWriter, settings: Settings) -> Way:
+def as_messages(stream: EventsStream, settings: Settings) -> Way:
     """Events leave as RECORD messages.
 
     The SDK's way is needed only where it changes a record. Both give the same messages.
@@ -77,7 +55,7 @@ def as_messages(stream: EventsStream, writer: MessageWriter, settings: Settings)
     def form(received_at: datetime) -> Format:
         if is_fast:
             return Messages(message_encoder(encode_rows, stream.name, received_at.isoformat()))
-        return Messages(mapped.mapped_encoder(stream, writer, encode_rows, received_at))
+        return Messages(mapped.mapped_encoder(stream, stream.tap.writer, encode_rows, received_at))
 
     return Way(form, partial(Output, stream.sink))
 
@@ -85,27 +63,33 @@ def as_messages(stream: EventsStream, writer: MessageWriter, settings: Settings)
 @contextmanager
 def as_files(
     stream: EventsStream,
-    writer: MessageWriter,
     settings: Settings,
     config: BatchConfig,
     stored: str | None,
     folder: Path,
-    now: datetime,
 ) -> Iterator[Way]:
     """Events leave as files, with BATCH messages.
+
+    Args:
+        stream: The stream.
+        settings: The run's.
+        config: How files are made, and where they go.
+        stored: The last window that has left as files.
+        folder: Where windows wait on disk.
 
     Raises:
         TapError: If files can't be stored.
     """
+    writer, now = stream.tap.writer, stream.tap.clock.now()
     output, selected = partial(Output, stream.sink), stream.selected_names
     as_text = settings.properties_format == "string"
     with Storage(
         config, settings.fingerprint, stored, writer.announcer(stream.name, config)
     ) as storage:
-        made_in = patiently(partial(storage.begin, now, folder), writer.check)
+        made_in = run_in_thread(partial(storage.begin, now, folder), writer.check)
         stream.logger.info("events leave as files: %s in %s", config.format, config.shown_root)
         form = Files(
-            beginner(config.format, stream.columns, selected, as_text=as_text),
+            file_factory(config.format, stream.columns, selected, as_text=as_text),
             made_in,
             storage.made_by,
             config.batch_size,
@@ -137,10 +121,10 @@ def _on(
     spool = None if settings.spool_dir == Path(tempfile.gettempdir()) else settings.spool_dir
     work = Work(ConversionOptions.of(settings), form, storage.staging, spool)
     with ExitStack() as stack:
-        stack.callback(patiently, storage.remove_staged, check)
+        stack.callback(run_in_thread, storage.remove_staged, check)
         with storage.probing() as probe:
             connecting = partial(stack.enter_context, Cluster(machines, work, probe))
-            cluster = patiently(connecting, check)
+            cluster = run_in_thread(connecting, check)
         yield cluster
 
 
@@ -161,15 +145,15 @@ def as_tables(stream: EventsStream, folder: Path) -> Way:
         stream: The stream.
         folder: Where the files are made.
     """
-    begin = beginner("parquet", stream.columns, stream.selected_names, as_text=True)
+    begin = file_factory("parquet", stream.columns, stream.selected_names, as_text=True)
     form = Files(begin, folder, "spool_dir", _FILE_ROWS)
     return Way(lambda _: form, partial(Handover, stream.sink.keep))
 
 
-def beginner(
+def file_factory(
     file_format: str, columns: tuple[Column, ...], selected: tuple[str, ...], *, as_text: bool
 ) -> Callable[[BinaryIO], RecordFile]:
-    """What begins a file of a format.
+    """What makes a file of a format.
 
     Args:
         file_format: `parquet` or `jsonl`.

@@ -15,9 +15,10 @@ import msgspec
 from tap_mixpanel_parallel.exceptions import OutputError, TapError
 from tap_mixpanel_parallel.export import load_parts, look_at
 from tap_mixpanel_parallel.fetch.spool import read_back
-from tap_mixpanel_parallel.forms import Way, as_rows, as_tables, beginner
+from tap_mixpanel_parallel.forms import as_rows, as_tables, file_factory
 from tap_mixpanel_parallel.report.census import Census, Counting
 from tap_mixpanel_parallel.report.description import Description
+from tap_mixpanel_parallel.run import Way
 from tap_mixpanel_parallel.write.output import Handover
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def _schema(stream: EventsStream) -> Schema:
     from pyarrow.parquet import read_schema  # noqa: PLC0415
 
     file = BytesIO()
-    beginner("parquet", stream.columns, stream.selected_names, as_text=True)(file).close()
+    file_factory("parquet", stream.columns, stream.selected_names, as_text=True)(file).close()
     found = read_schema(file)
     return pa.schema(
         [(field.name, getattr(field.type, "storage_type", field.type)) for field in found]

@@ -38,12 +38,12 @@ if TYPE_CHECKING:
     from singer_sdk.singerlib import Catalog, RecordMessage, SchemaMessage
 
     from tap_mixpanel_parallel.convert.columns import Column
-    from tap_mixpanel_parallel.forms import Way
     from tap_mixpanel_parallel.plan.plan import Plan
     from tap_mixpanel_parallel.plan.state import ExportState
     from tap_mixpanel_parallel.report.page.run_report import RunReport
     from tap_mixpanel_parallel.report.progress import Progress
     from tap_mixpanel_parallel.report.results import BatchProgress, ParallelFetchResult
+    from tap_mixpanel_parallel.run import Way
     from tap_mixpanel_parallel.settings.settings import Settings
     from tap_mixpanel_parallel.tap import TapMixpanelParallel
 
@@ -255,11 +255,10 @@ class EventsStream(Stream):
             state: What is loaded.
             folder: Where windows wait on disk.
         """
-        writer, config = self.tap.writer, settings.batch_config
+        config = settings.batch_config
         if config is None:
-            return nullcontext(as_messages(self, writer, settings))
-        now = self.tap.clock.now()
-        return as_files(self, writer, settings, config, state.stored, folder, now)
+            return nullcontext(as_messages(self, settings))
+        return as_files(self, settings, config, state.stored, folder)
 
     @property
     def sink(self) -> StreamSink:

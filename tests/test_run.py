@@ -19,7 +19,7 @@ from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
 from tap_mixpanel_parallel.plan.state import ExportState
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.report.observers import Converted, Failed
-from tap_mixpanel_parallel.run import Run, Surroundings
+from tap_mixpanel_parallel.run import Run, Surroundings, Way
 from tap_mixpanel_parallel.settings.credentials import Credentials
 from tap_mixpanel_parallel.settings.settings import Settings
 from tap_mixpanel_parallel.write.output import Output
@@ -97,9 +97,8 @@ class Lab:
         run = Run(
             Settings.from_config(config | settings, today=lambda _: NOW.date()),
             ExportState(),
-            lambda _: MESSAGES,
+            Way(lambda _: MESSAGES, partial(Output, self.sink)),
             Surroundings(
-                partial(Output, self.sink),
                 self.windows,
                 RateLimit(per_second=1000, per_hour=100_000, clock=Clock().monotonic),
                 Clock(),

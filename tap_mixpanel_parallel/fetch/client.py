@@ -25,10 +25,16 @@ from tap_mixpanel_parallel.exceptions import (
     TapError,
     TransportError,
 )
-from tap_mixpanel_parallel.fetch.answers import check_age, check_framing, date_of, error_of, is_gzip
 from tap_mixpanel_parallel.fetch.connection import Connections, Deadline, OwnConnection
 from tap_mixpanel_parallel.fetch.job import Download
 from tap_mixpanel_parallel.fetch.redaction import Redactor
+from tap_mixpanel_parallel.fetch.responses import (
+    check_age,
+    check_framing,
+    date_of,
+    error_of,
+    is_gzip,
+)
 from tap_mixpanel_parallel.fetch.spool import create, spooling, write_all
 from tap_mixpanel_parallel.wording import format_bytes
 

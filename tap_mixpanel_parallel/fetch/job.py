@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from tap_mixpanel_parallel.exceptions import AttemptError
     from tap_mixpanel_parallel.plan.windows import Window
     from tap_mixpanel_parallel.settings.credentials import Credentials
 
@@ -76,3 +77,22 @@ class Download:
     answered_at: datetime | None = None
     first_byte_seconds: float = 0.0
     seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A window that has come with its body, or that has failed with its last attempt.
+
+    Attributes:
+        window: The days.
+        attempts: How often they were requested.
+        started: When the first request started, in the scheduler's seconds.
+        download: The body; None if the window has failed.
+        error: Why the window has failed.
+    """
+
+    window: Window
+    attempts: int
+    started: float
+    download: Download | None = None
+    error: AttemptError | None = None

@@ -25,6 +25,7 @@ from tap_mixpanel_parallel.exceptions import (
 )
 from tap_mixpanel_parallel.fetch.events import Ended, Requested, Retrying, Waiting
 from tap_mixpanel_parallel.fetch.hourly import Refusals, at_the_limit, in_vain
+from tap_mixpanel_parallel.fetch.job import Arrival
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from tap_mixpanel_parallel.exceptions import HourlyLimitError
     from tap_mixpanel_parallel.fetch.events import FetchEvent
-    from tap_mixpanel_parallel.fetch.hourly import Pace
+    from tap_mixpanel_parallel.fetch.hourly import Limits
     from tap_mixpanel_parallel.fetch.job import Download, Job
     from tap_mixpanel_parallel.plan.windows import Window
 
@@ -44,25 +45,6 @@ _SLOT_SECONDS: Final = 1.0
 
 _LONG_SECONDS: Final = 10.0
 """A wait for the limits that people should know of."""
-
-
-@dataclass(frozen=True, slots=True)
-class Body:
-    """What came of a window: its body, or the error of its last attempt.
-
-    Attributes:
-        window: The days.
-        attempts: How often they were requested.
-        started: When the first request started, in the scheduler's seconds.
-        download: The body; None if the window has failed.
-        error: Why the window has failed.
-    """
-
-    window: Window
-    attempts: int
-    started: float
-    download: Download | None = None
-    error: AttemptError | None = None
 
 
 @dataclass(order=True, slots=True)
@@ -85,7 +67,7 @@ class Scheduler:
         windows: Iterable[Window],
         make_job: Callable[[Window, int], Job],
         submit: Callable[[Job], Future[Download]],
-        pace: Pace,
+        limits: Limits,
         *,
         notify: Callable[[FetchEvent], None] = lambda _: None,
         clock: Clock | None = None,
@@ -96,22 +78,22 @@ class Scheduler:
             windows: What to fetch, first things first.
             make_job: The job for a window's attempt, counted from 1.
             submit: Has a job done, by whatever executor.
-            pace: How fast to go.
+            limits: How fast to go.
             notify: Told of what happens.
             clock: The time.
         """
         self._make_job = make_job
         self._submit = submit
-        self._pace = pace
+        self._limits = limits
         self._notify = notify
         self._clock = clock or Clock()
         self._waiting = deque(_Task(0.0, window) for window in windows)
         self._pausing: list[_Task] = []
         self._open: dict[Window, _Task] = {}
         self._under_way = 0
-        self._refusals = Refusals(pace.retries)
+        self._refusals = Refusals(limits.retries)
         self._final: HourlyLimitError | None = None
-        self._bodies: queue.SimpleQueue[Body | TapError] = queue.SimpleQueue()
+        self._arrivals: queue.SimpleQueue[Arrival | TapError] = queue.SimpleQueue()
         # It guards all of the above, and tells the scheduler's thread of each change.
         self._changed = threading.Condition(threading.RLock())
         self._stopped = False
@@ -139,7 +121,7 @@ class Scheduler:
         """Whether every window is done."""
         return not self._waiting and not self._open
 
-    def next(self, timeout: float) -> Body | None:
+    def next(self, timeout: float) -> Arrival | None:
         """The next body, or the next window that has failed.
 
         Whoever takes one calls `task_done`, `retry` or `shorten` with it.
@@ -154,28 +136,28 @@ class Scheduler:
             TapError: If an error makes all other windows pointless.
         """
         try:
-            found = self._bodies.get(timeout=timeout)
+            found = self._arrivals.get(timeout=timeout)
         except queue.Empty:
             return None
         if isinstance(found, TapError):
             raise found
         return found
 
-    def task_done(self, body: Body) -> None:
-        """A body has been dealt with: another window may start."""
+    def task_done(self, arrival: Arrival) -> None:
+        """A window has been dealt with: another window may start."""
         with self._changed:
-            del self._open[body.window]
+            del self._open[arrival.window]
             self._changed.notify_all()
 
-    def retry(self, body: Body, error: AttemptError) -> None:
+    def retry(self, arrival: Arrival, error: AttemptError) -> None:
         """A body is not what it should be: try again, or fail with this error."""
-        self._end_task(self._open[body.window], error)
+        self._end_task(self._open[arrival.window], error)
 
-    def shorten(self, body: Body, window: Window) -> None:
+    def shorten(self, arrival: Arrival, window: Window) -> None:
         """Fetch fewer days in place of a window that has failed."""
         with self._changed:
-            del self._open[body.window]
-            task = self._open[window] = _Task(0.0, window, started=body.started)
+            del self._open[arrival.window]
+            task = self._open[window] = _Task(0.0, window, started=arrival.started)
             heapq.heappush(self._pausing, task)
             self._changed.notify_all()
 
@@ -201,15 +183,15 @@ class Scheduler:
         """Wait for a window that may be requested; False once no further request starts."""
         with self._changed:
             while not self._is_over:
-                slots = self._pace.slots() if self._pace.slots else self._pace.workers
+                slots = self._limits.slots() if self._limits.slots else self._limits.workers
                 # What follows tells of no slot that comes.
-                pause = None if slots >= self._pace.workers else _SLOT_SECONDS
-                if self._under_way < min(self._pace.workers, slots):
+                pause = None if slots >= self._limits.workers else _SLOT_SECONDS
+                if self._under_way < min(self._limits.workers, slots):
                     if self._pausing:
                         pause = self._pausing[0].due - self._clock.monotonic()
                         if pause <= 0:
                             return True
-                    if self._waiting and len(self._open) < self._pace.workers * _AHEAD:
+                    if self._waiting and len(self._open) < self._limits.workers * _AHEAD:
                         return True
                 self._clock.wait(self._changed, pause)
         return False
@@ -226,7 +208,7 @@ class Scheduler:
     def _acquire_start(self) -> bool:
         """Wait until the limits let a request start; False if none does any more."""
         told = 0.0
-        while seconds := self._seconds_refused() or self._pace.limit.acquire():
+        while seconds := self._seconds_refused() or self._limits.limit.acquire():
             end = self._clock.monotonic() + seconds
             if seconds >= _LONG_SECONDS and end >= told + _LONG_SECONDS:
                 told = end
@@ -251,7 +233,7 @@ class Scheduler:
     def _wait_for_hour(self, seconds: float, error: RateLimitError | None = None) -> None:
         """Have people know that the run waits for the hourly limit, or have it end there."""
         until = self._clock.now() + timedelta(seconds=seconds)
-        if self._pace.waits:
+        if self._limits.waits:
             self._notify(Waiting(until, seconds, error))
             return
         with self._changed:
@@ -282,8 +264,9 @@ class Scheduler:
             self._end_run(str(task.window), error)
         self._notify(Ended(task.window))
         if error is None:
-            body = Body(task.window, task.attempts, task.started, download=future.result())
-            self._bodies.put(body)
+            self._arrivals.put(
+                Arrival(task.window, task.attempts, task.started, download=future.result())
+            )
         elif isinstance(error, AttemptError):
             self._end_task(task, error)
         with self._changed:
@@ -298,9 +281,9 @@ class Scheduler:
         if isinstance(error, RateLimitError) and self._is_hourly(error):
             self._hold(task, error)
             return
-        pause = self._pace.retries.pause(task.attempts - task.refused, error)
+        pause = self._limits.retries.pause(task.attempts - task.refused, error)
         if pause is None:
-            self._bodies.put(Body(task.window, task.attempts, task.started, error=error))
+            self._arrivals.put(Arrival(task.window, task.attempts, task.started, error=error))
             return
         if not self._stopped:
             self._notify(Retrying(task.window, task.attempts, error, pause))
@@ -311,7 +294,7 @@ class Scheduler:
 
     def _is_hourly(self, error: RateLimitError) -> bool:
         """Whether a refusal is waited out; one that says nothing is, in a run that waits."""
-        return error.span == "hour" or (error.span is None and self._pace.waits)
+        return error.span == "hour" or (error.span is None and self._limits.waits)
 
     def _hold(self, task: _Task, error: RateLimitError) -> None:
         """Have a refused window go first, once Mixpanel takes requests again."""
@@ -333,4 +316,4 @@ class Scheduler:
             unknown = UnknownError(where, error)
             unknown.__cause__ = error
             error = unknown
-        self._bodies.put(error)
+        self._arrivals.put(error)

@@ -43,7 +43,7 @@ class DaemonThreads(Executor):
         return future
 
 
-def patiently(call: Callable[[], _Result], meanwhile: Callable[[], object]) -> _Result:
+def run_in_thread(call: Callable[[], _Result], meanwhile: Callable[[], object]) -> _Result:
     """What a call returns that may take long.
 
     Args:

@@ -88,9 +88,9 @@ class LogLines:
                 self._log_written(self._progress.batches[-1])
             case Failed():
                 self._log_failed(self._progress.batches[-1])
-            case LeftOut(body, _, reason):
+            case LeftOut(arrival, _, reason):
                 self._logger.warning(
-                    "%s: %s is left out. %s", body.window, body.window.last, reason
+                    "%s: %s is left out. %s", arrival.window, arrival.window.last, reason
                 )
 
     def _log_oddities(self, converted: Converted) -> None:

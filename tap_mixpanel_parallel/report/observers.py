@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tap_mixpanel_parallel.convert.conversion import Part
-    from tap_mixpanel_parallel.fetch.scheduler import Body
+    from tap_mixpanel_parallel.fetch.job import Arrival
     from tap_mixpanel_parallel.plan.windows import Window
 
 
@@ -36,7 +36,7 @@ class Converted:
 class Failed:
     """A window has failed for good."""
 
-    body: Body
+    arrival: Arrival
     reason: str
 
 
@@ -45,12 +45,12 @@ class LeftOut:
     """The last day of a window is left out, since by Mixpanel's clock it has not begun.
 
     Attributes:
-        body: The window, as it was asked for.
+        arrival: The window, as it was asked for.
         rest: The days that are fetched in its place; None if there are none.
         reason: How the clocks differ.
     """
 
-    body: Body
+    arrival: Arrival
     rest: Window | None
     reason: str
 

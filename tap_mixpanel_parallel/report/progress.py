@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from tap_mixpanel_parallel.clock import Clock
     from tap_mixpanel_parallel.fetch.events import FetchEvent
+    from tap_mixpanel_parallel.fetch.job import Arrival
     from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
-    from tap_mixpanel_parallel.fetch.scheduler import Body
     from tap_mixpanel_parallel.report.observers import RunEvent
     from tap_mixpanel_parallel.settings.settings import Settings
 
@@ -72,7 +72,7 @@ class Pausing:
 
 
 @dataclass(frozen=True, slots=True)
-class _Arrival:
+class _Receipt:
     """When a window came whole, and how long its request took."""
 
     at: float
@@ -94,7 +94,6 @@ class Progress:
         settings: Settings,
         limit: RateLimit,
         clock: Clock,
-        on_batch_complete: Callable[[BatchProgress], None] = lambda _: None,
     ) -> None:
         """Count a run of these windows.
 
@@ -103,13 +102,11 @@ class Progress:
             settings: The checked settings.
             limit: Counts the starts of requests.
             clock: The time.
-            on_batch_complete: Called as each window ends.
         """
         self.max_attempts = settings.max_attempts
         self.batches: list[BatchResult] = []
         self._limit = limit
         self._clock = clock
-        self._on_batch_complete = on_batch_complete
         self._started = clock.monotonic()
         self._pace = Pace(settings.concurrency, SECOND / settings.requests_per_second)
         self._new = dict.fromkeys(windows)  # those that were never requested
@@ -117,7 +114,7 @@ class Progress:
         self._active: dict[Window, Request] = {}
         self._pausing: dict[Window, Pausing] = {}
         self._remote: dict[Window, Progressed] = {}
-        self._arrived: dict[Window, _Arrival] = {}
+        self._arrived: dict[Window, _Receipt] = {}
         self._held_until = 0.0
         # They are written one after another; how long that took, and until when.
         self._days_written, self._seconds_of_writing, self._written_at = 0, 0.0, 0.0
@@ -126,25 +123,25 @@ class Progress:
         """Take note of an event."""
         now = self._clock.monotonic()
         match event:
-            case Written(body, part):
-                size = body.download.size if body.download else 0
-                self._measure(body.window, size, now)
+            case Written(arrival, part):
+                size = arrival.download.size if arrival.download else 0
+                self._measure(arrival.window, size, now)
                 left_out = part.malformed.count if part.malformed else 0
                 self._end(
-                    body,
+                    arrival,
                     events=part.events,
                     size=size,
                     quarantined=left_out,
                     misfits=part.misfits,
                     duplicates=part.duplicates,
                 )
-            case Failed(body, reason):
-                self._end(body, error=reason)
-            case LeftOut(body, Window() as rest, _):
-                self._arrived.pop(body.window, None)
+            case Failed(arrival, reason):
+                self._end(arrival, error=reason)
+            case LeftOut(arrival, Window() as rest, _):
+                self._arrived.pop(arrival.window, None)
                 self._new[rest] = None  # it is requested in its place
-            case LeftOut(body):
-                self._end(body)
+            case LeftOut(arrival):
+                self._end(arrival)
             case Requested() | Progressed() | Ended() | Retrying() | Waiting():
                 self._note_fetch(event, now)
 
@@ -160,7 +157,7 @@ class Progress:
                 self._remote[window] = event
             case Ended(window):
                 if (request := self._active.pop(window, None)) is not None:
-                    self._arrived[window] = _Arrival(now, now - request.started)
+                    self._arrived[window] = _Receipt(now, now - request.started)
             case Retrying(window, attempt, _, pause):
                 self._arrived.pop(window, None)
                 self._pausing[window] = Pausing(window, attempt + 1, now + pause)
@@ -247,7 +244,7 @@ class Progress:
 
     def _end(
         self,
-        body: Body,
+        arrival: Arrival,
         *,
         events: int = 0,
         size: int = 0,
@@ -256,20 +253,41 @@ class Progress:
         duplicates: int | None = 0,
         error: str | None = None,
     ) -> None:
-        self._arrived.pop(body.window, None)
+        self._arrived.pop(arrival.window, None)
         result = BatchResult(
-            window=body.window,
+            window=arrival.window,
             events=events,
             size=size,
-            seconds=self._clock.monotonic() - body.started,
-            attempts=body.attempts,
+            seconds=self._clock.monotonic() - arrival.started,
+            attempts=arrival.attempts,
             error=error,
             quarantined=quarantined,
             misfits=misfits or {},
-            read_on=body.error.read_on if body.error else None,
+            read_on=arrival.error.read_on if arrival.error else None,
             duplicates=duplicates,
         )
         self.batches.append(result)
-        self._on_batch_complete(
-            BatchProgress(result, len(self.batches), self.total, self.seconds_left)
-        )
+
+
+class Completions:
+    """Has whoever wants it told of each window that has ended. An observer."""
+
+    def __init__(self, progress: Progress, tell: Callable[[BatchProgress], None]) -> None:
+        """Tell of the windows of a run.
+
+        Args:
+            progress: Told of each event before this observer.
+            tell: Called as each window ends.
+        """
+        self._progress = progress
+        self._tell = tell
+        self._told = len(progress.batches)
+
+    def __call__(self, event: RunEvent) -> None:
+        """Take note of an event."""
+        if not isinstance(event, Written | Failed | LeftOut):
+            return  # the run's own thread alone tells of an end
+        progress = self._progress
+        for result in progress.batches[self._told :]:
+            self._told += 1
+            self._tell(BatchProgress(result, self._told, progress.total, progress.seconds_left))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tap_mixpanel_parallel.convert.conversion import Part
-    from tap_mixpanel_parallel.fetch.scheduler import Body
+    from tap_mixpanel_parallel.fetch.job import Arrival
     from tap_mixpanel_parallel.plan.state import ExportState
 
 _PIECE: Final = 1 << 18
@@ -39,7 +39,7 @@ class Sink(Protocol):
 class Written:
     """A window is written, and its STATE."""
 
-    body: Body
+    arrival: Arrival
     part: Part
 
 
@@ -60,11 +60,11 @@ class Output:
         """Whether a part is on its way."""
         return self._leaving is not None
 
-    def begin(self, body: Body, part: Part, state: ExportState) -> None:
+    def begin(self, arrival: Arrival, part: Part, state: ExportState) -> None:
         """Have a part leave, after the one before it.
 
         Args:
-            body: What the part was made of.
+            arrival: What the part was made of.
             part: What leaves.
             state: What is loaded once it has left.
 
@@ -72,7 +72,7 @@ class Output:
             OutputError: If its file can't be read; so do the other methods.
         """
         self.flush()
-        self._leaving = Written(body, part), state
+        self._leaving = Written(arrival, part), state
         self._open(part)
 
     def check(self) -> None:

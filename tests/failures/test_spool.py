@@ -21,8 +21,7 @@ import pytest
 from tap_mixpanel_parallel.convert.conversion import Conversion, ConversionOptions, Part
 from tap_mixpanel_parallel.convert.files import Messages
 from tap_mixpanel_parallel.exceptions import OutputError, SpoolError
-from tap_mixpanel_parallel.fetch.job import Download
-from tap_mixpanel_parallel.fetch.scheduler import Body
+from tap_mixpanel_parallel.fetch.job import Arrival, Download
 from tap_mixpanel_parallel.fetch.spool import Spool, create, read_back, spool_error, write_all
 from tap_mixpanel_parallel.plan.state import ExportState
 from tap_mixpanel_parallel.plan.windows import Window
@@ -300,7 +299,7 @@ def test_lines_that_are_replaced_by_a_link_are_not_written(shared: Path) -> None
     output = Output(None, lambda _: None)
 
     with pytest.raises(OutputError, match="can't be read back"):
-        output.begin(Body(DAY, 1, 0.0), Part(DAY, shared / "1.lines", 1), ExportState())
+        output.begin(Arrival(DAY, 1, 0.0), Part(DAY, shared / "1.lines", 1), ExportState())
 
 
 @pytest.mark.parametrize("suffix", ["body", "lines"])

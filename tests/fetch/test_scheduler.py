@@ -26,11 +26,11 @@ from tap_mixpanel_parallel.exceptions import (
     UnknownError,
 )
 from tap_mixpanel_parallel.fetch.events import Ended, Requested, Retrying, Waiting
-from tap_mixpanel_parallel.fetch.hourly import Pace
-from tap_mixpanel_parallel.fetch.job import Download, Job, Query
+from tap_mixpanel_parallel.fetch.hourly import Limits
+from tap_mixpanel_parallel.fetch.job import Arrival, Download, Job, Query
 from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
 from tap_mixpanel_parallel.fetch.retries import RetryPolicy
-from tap_mixpanel_parallel.fetch.scheduler import Body, Scheduler
+from tap_mixpanel_parallel.fetch.scheduler import Scheduler
 from tap_mixpanel_parallel.fetch.threads import DaemonThreads
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.settings.credentials import Credentials
@@ -111,17 +111,17 @@ def scheduler_of(
     waits: bool = True,
 ) -> Scheduler:
     limit = limit or RateLimit(per_second=1000, per_hour=1_000_000)
-    pace = Pace(workers, limit, policy, waits)
-    return Scheduler(windows, make_job, submit, pace, notify=notify)
+    limits = Limits(workers, limit, policy, waits)
+    return Scheduler(windows, make_job, submit, limits, notify=notify)
 
 
-def take(scheduler: Scheduler) -> Body:
+def take(scheduler: Scheduler) -> Arrival:
     body = scheduler.next(timeout=PATIENCE)
     assert body is not None
     return body
 
 
-def take_all(scheduler: Scheduler) -> list[Body]:
+def take_all(scheduler: Scheduler) -> list[Arrival]:
     bodies = []
     while not scheduler.is_done:
         bodies.append(take(scheduler))
@@ -196,8 +196,8 @@ def test_no_more_are_under_way_than_there_are_slots(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("tap_mixpanel_parallel.fetch.scheduler._SLOT_SECONDS", 0.01)
     workers, slots = Workers(), [2]
     limit = RateLimit(per_second=1000, per_hour=1_000_000)
-    pace = Pace(4, limit, AT_ONCE, slots=lambda: slots[0])
-    with Scheduler(DAYS, make_job, workers.submit, pace) as scheduler:
+    limits = Limits(4, limit, AT_ONCE, slots=lambda: slots[0])
+    with Scheduler(DAYS, make_job, workers.submit, limits) as scheduler:
         workers.wait_for(2)
         assert scheduler.next(timeout=0.1) is None
         assert workers.most_open == 2
@@ -214,9 +214,9 @@ def test_without_slots_for_good_the_run_ends_with_the_reason() -> None:
         raise TapError("the cluster is gone")
 
     limit = RateLimit(per_second=1000, per_hour=1_000_000)
-    pace = Pace(4, limit, AT_ONCE, slots=none_any_more)
+    limits = Limits(4, limit, AT_ONCE, slots=none_any_more)
     with (
-        Scheduler(DAYS, make_job, workers.submit, pace) as scheduler,
+        Scheduler(DAYS, make_job, workers.submit, limits) as scheduler,
         pytest.raises(TapError, match="the cluster is gone"),
     ):
         take(scheduler)

@@ -19,7 +19,7 @@ from tap_mixpanel_parallel.convert.files import Files
 from tap_mixpanel_parallel.exceptions import TapError
 from tap_mixpanel_parallel.fetch.events import Progressed
 from tap_mixpanel_parallel.fetch.job import Job, Query
-from tap_mixpanel_parallel.forms import beginner
+from tap_mixpanel_parallel.forms import file_factory
 from tap_mixpanel_parallel.machines import cluster as tap
 from tap_mixpanel_parallel.machines import sealed
 from tap_mixpanel_parallel.machines.checks import problems
@@ -227,7 +227,7 @@ def test_a_task_tells_who_has_begun_it(lab: Lab, workers: Cluster) -> None:
     query = Query(lab.sandbox.url, settings.credentials, trust_env=False)
     work = Work(
         ConversionOptions.of(settings),
-        Files(beginner("jsonl", COLUMNS, NAMES, as_text=True), lab.folder, "spool_dir", 1000),
+        Files(file_factory("jsonl", COLUMNS, NAMES, as_text=True), lab.folder, "spool_dir", 1000),
         Staging(settings.batch_config, "staged-"),
         lab.spool,
     )

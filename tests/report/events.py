@@ -10,12 +10,11 @@ from tap_mixpanel_parallel.clock import Clock
 from tap_mixpanel_parallel.convert.conversion import Part
 from tap_mixpanel_parallel.exceptions import TransportError
 from tap_mixpanel_parallel.fetch.events import Ended, Requested
-from tap_mixpanel_parallel.fetch.job import Download
+from tap_mixpanel_parallel.fetch.job import Arrival, Download
 from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
-from tap_mixpanel_parallel.fetch.scheduler import Body
 from tap_mixpanel_parallel.plan.windows import Window
-from tap_mixpanel_parallel.report.observers import Failed
-from tap_mixpanel_parallel.report.progress import Progress
+from tap_mixpanel_parallel.report.observers import Failed, notify_each
+from tap_mixpanel_parallel.report.progress import Completions, Progress
 from tap_mixpanel_parallel.settings.settings import Settings
 from tap_mixpanel_parallel.write.output import Written
 
@@ -62,13 +61,13 @@ class Counting:
             settings(parallel=True, workers=self.workers, max_attempts=4, requests_per_second=1000),
             self.limit,
             self.clock,
-            self.told.append,
         )
+        self.notify = notify_each(self.progress, Completions(self.progress, self.told.append))
 
     def at(self, seconds: float, event: RunEvent) -> None:
         """Tell of an event, so many seconds after the run's begin."""
         self.clock.seconds = 100.0 + seconds
-        self.progress(event)
+        self.notify(event)
 
     def requested(self, day: int, attempt: int = 1, received: int = 0) -> Requested:
         path = self.folder / f"{day}.{attempt}.body"
@@ -86,8 +85,8 @@ def window(day: int) -> Window:
     return Window(date(2025, 1, day), date(2025, 1, day))
 
 
-def body(day: int, attempts: int = 1, started: float = 100.0, **values: Any) -> Body:
-    return Body(window(day), attempts, started, **values)
+def body(day: int, attempts: int = 1, started: float = 100.0, **values: Any) -> Arrival:
+    return Arrival(window(day), attempts, started, **values)
 
 
 def written(

@@ -23,10 +23,12 @@ from tap_mixpanel_parallel.exceptions import (
     ReaderGoneError,
     TerminatedError,
 )
-from tap_mixpanel_parallel.fetch.scheduler import Body, Scheduler
-from tap_mixpanel_parallel.forms import Way, as_messages
+from tap_mixpanel_parallel.fetch.job import Arrival
+from tap_mixpanel_parallel.fetch.scheduler import Scheduler
+from tap_mixpanel_parallel.forms import as_messages
 from tap_mixpanel_parallel.plan.state import ExportState
 from tap_mixpanel_parallel.plan.windows import Window
+from tap_mixpanel_parallel.run import Way
 from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox
 from tap_mixpanel_parallel.streams import EventsStream
 from tap_mixpanel_parallel.write import output as output_module
@@ -83,13 +85,13 @@ class Reader:
             raise self.error
 
 
-def part_of(folder: Path, number: int, lines: bytes) -> tuple[Body, Part, ExportState]:
+def part_of(folder: Path, number: int, lines: bytes) -> tuple[Arrival, Part, ExportState]:
     """A part, the body that it comes from, and the state that says that it is loaded."""
     window = Window(FIRST, FIRST + timedelta(days=number))
     path = folder / f"{number}.lines"
     path.write_bytes(lines)
     part = Part(window, path, lines.count(b"\n"))
-    return Body(window, 1, 0.0), part, ExportState(loaded=(window,))
+    return Arrival(window, 1, 0.0), part, ExportState(loaded=(window,))
 
 
 class Leaving:
@@ -99,14 +101,14 @@ class Leaving:
         self.reader = Reader(3)
         self.written: list[Written] = []
         self.output = Output(self.reader, self.written.append)
-        self.body, self.part, self.state = part_of(folder, 0, b"".join(LINES))
-        self.output.begin(self.body, self.part, self.state)
+        self.arrival, self.part, self.state = part_of(folder, 0, b"".join(LINES))
+        self.output.begin(self.arrival, self.part, self.state)
 
     def assert_has_left(self) -> None:
         assert self.reader.lines == b"".join(LINES)
         assert self.reader.taken[-1] == self.state
         assert self.reader.taken.count(self.state) == 1
-        assert self.written == [Written(self.body, self.part)]
+        assert self.written == [Written(self.arrival, self.part)]
         assert not self.part.path.exists()
 
 
@@ -311,7 +313,7 @@ class WatchedStream(EventsStream):
         state: ExportState,  # noqa: ARG002
         folder: Path,  # noqa: ARG002
     ) -> AbstractContextManager[Way]:
-        way = as_messages(self, self._collected.writer, settings)
+        way = as_messages(self, settings)
 
         def watching(received_at: datetime) -> Format:
             form = way.form(received_at)
@@ -355,10 +357,10 @@ WINDOWS = 4
 @contextmanager
 def watched(make: type[WatchedTap], *faults: Fault) -> Iterator[tuple[WatchedTap, WatchedStream]]:
     """A tap whose windows have all arrived, in order, before the first is prepared."""
-    arrived: list[Body] = []
+    arrived: list[Arrival] = []
     next_body = Scheduler.next
 
-    def patiently(scheduler: Scheduler, timeout: float) -> Body | None:
+    def patiently(scheduler: Scheduler, timeout: float) -> Arrival | None:
         if not arrived:
             while len(arrived) < WINDOWS:
                 body = next_body(scheduler, 60)
@@ -367,7 +369,7 @@ def watched(make: type[WatchedTap], *faults: Fault) -> Iterator[tuple[WatchedTap
             waiting.extend(sorted(arrived, key=lambda body: body.window))
         return waiting.popleft() if waiting else next_body(scheduler, timeout)
 
-    waiting: deque[Body] = deque()
+    waiting: deque[Arrival] = deque()
 
     project = Project(events_per_day=1000)
     with (

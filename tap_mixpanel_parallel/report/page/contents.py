@@ -264,9 +264,9 @@ def _notices(notes: Sequence[Note]) -> Iterable[str]:
     misfits: Counter[str] = Counter()
     for note in notes:
         match note.event:
-            case LeftOut(body, _, reason):
+            case LeftOut(arrival, _, reason):
                 yield shortened(
-                    f"{days_text(body.window)}: {body.window.last} is left out. {reason}"
+                    f"{days_text(arrival.window)}: {arrival.window.last} is left out. {reason}"
                 )
             case Converted(part, quarantine):
                 if part.malformed:

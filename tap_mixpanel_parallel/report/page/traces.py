@@ -168,17 +168,17 @@ class Tracer:
             case Converted(part, _, seconds) if part.window in self._moments:
                 moments = self._moments[part.window]
                 moments.conversion_began, moments.converted = at - seconds, at
-            case Written() if event.body.window in self._moments:
+            case Written() if event.arrival.window in self._moments:
                 self._write(event, at)
-            case Failed(body, reason) if body.window in self.traces:
-                trace = self.traces[body.window]
+            case Failed(arrival, reason) if arrival.window in self.traces:
+                trace = self.traces[arrival.window]
                 trace.outcome, trace.error = Outcome.FAILED, reason
-                if body.window in self._moments:
-                    self._end_attempt(body.window, self._moments[body.window].ended or at)
-            case LeftOut(body, _, reason) if body.window in self._moments:
-                trace = self.traces[body.window]
+                if arrival.window in self._moments:
+                    self._end_attempt(arrival.window, self._moments[arrival.window].ended or at)
+            case LeftOut(arrival, _, reason) if arrival.window in self._moments:
+                trace = self.traces[arrival.window]
                 trace.outcome, trace.error = Outcome.LEFT_OUT, reason
-                self._end_attempt(body.window, self._moments[body.window].ended or at)
+                self._end_attempt(arrival.window, self._moments[arrival.window].ended or at)
 
     def _request(self, window: Window, attempt: int, at: float) -> None:
         trace = self.traces.setdefault(window, Trace(window))
@@ -194,12 +194,12 @@ class Tracer:
 
     def _write(self, event: Written, at: float) -> None:
         """A window has left: now all of its times are known."""
-        body, moments = event.body, self._moments.pop(event.body.window)
-        trace = self.traces[body.window]
+        arrival, moments = event.arrival, self._moments.pop(event.arrival.window)
+        trace = self.traces[arrival.window]
         trace.outcome, trace.events = Outcome.LOADED, event.part.events
         ended = moments.ended if moments.ended is not None else at
         first = received = ended
-        if (download := body.download) is not None:
+        if (download := arrival.download) is not None:
             trace.size = download.size
             first = min(moments.requested + download.first_byte_seconds, ended)
             received = min(moments.requested + download.seconds, ended)

@@ -10,8 +10,7 @@ from tap_mixpanel_parallel.convert.conversion import Part
 from tap_mixpanel_parallel.convert.malformed import Malformed
 from tap_mixpanel_parallel.exceptions import ExportFailedError, MalformedLineError, TransportError
 from tap_mixpanel_parallel.fetch.events import Ended, Requested, Retrying, Waiting
-from tap_mixpanel_parallel.fetch.job import Download
-from tap_mixpanel_parallel.fetch.scheduler import Body
+from tap_mixpanel_parallel.fetch.job import Arrival, Download
 from tap_mixpanel_parallel.plan.state import ExportState, FailedWindow
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.report.observers import Converted, Failed
@@ -66,7 +65,7 @@ class Told:
             PATH, compressed=True, size=90_000, received_at=NOW, first_byte_seconds=2, seconds=3
         )
         self.at(start + 4, Converted(part, PATH if part.malformed else None, seconds=0.5))
-        self.at(start + 5.5, Written(Body(window, attempt, start, download), part))
+        self.at(start + 5.5, Written(Arrival(window, attempt, start, download), part))
         return start + 5.5
 
     def retried(self, window: Window, start: float, attempt: int, reason: str) -> float:
@@ -82,7 +81,7 @@ class Told:
         error = TransportError(reason)
         self.at(start, Requested(window, attempt, PATH))
         self.at(start + 2, Ended(window))
-        self.at(start + 2.1, Failed(Body(window, attempt, start, error=error), reason))
+        self.at(start + 2.1, Failed(Arrival(window, attempt, start, error=error), reason))
         return start + 2.1
 
 

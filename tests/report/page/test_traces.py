@@ -11,7 +11,7 @@ from tap_mixpanel_parallel.convert.conversion import Part
 from tap_mixpanel_parallel.convert.processes import Prepared
 from tap_mixpanel_parallel.exceptions import TransportError
 from tap_mixpanel_parallel.fetch.events import Ended, Requested, Retrying, Waiting
-from tap_mixpanel_parallel.fetch.scheduler import Body
+from tap_mixpanel_parallel.fetch.job import Arrival
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.report.observers import Converted, LeftOut
 from tap_mixpanel_parallel.report.page.recorder import Note, Recorder
@@ -73,7 +73,7 @@ def test_a_window_that_a_process_converts() -> None:
     told.at(0, Requested(WEEK, 1, PATH))
     told.at(5, Ended(WEEK))
     told.at(8, Converted(part, None, seconds=0.0))
-    told.at(9, Written(Body(WEEK, 1, 0.0, body), part))
+    told.at(9, Written(Arrival(WEEK, 1, 0.0, body), part))
     assert trace_of(told).spans == [
         Span(Phase.FIRST_BYTE, 0, 1),
         Span(Phase.RECEIVING, 1, 2),
@@ -122,7 +122,7 @@ def test_a_day_that_is_left_out() -> None:
     rest = Window(WEEK.first, date(2025, 1, 11))
     told.at(0, Requested(WEEK, 1, PATH))
     told.at(1, Ended(WEEK))
-    told.at(2, LeftOut(Body(WEEK, 1, 0.0, error=TransportError("later")), rest, "clocks differ"))
+    told.at(2, LeftOut(Arrival(WEEK, 1, 0.0, error=TransportError("later")), rest, "clocks differ"))
     told.loaded(rest, 3.0)
     whole, shorter = traced(told).traces.values()
     assert (whole.outcome, whole.error) == (Outcome.LEFT_OUT, "clocks differ")
@@ -159,7 +159,7 @@ def test_any_beginning_of_a_run(count: int) -> None:
     told.loaded(WEEK, then, attempt=2)
     other = Window(date(2025, 1, 13), date(2025, 1, 13))
     told.failed(other, 1.0, 1, "HTTP 503")
-    told.at(3, LeftOut(Body(other, 1, 0.0), None, str(Path())))
+    told.at(3, LeftOut(Arrival(other, 1, 0.0), None, str(Path())))
     told.notes.sort(key=lambda note: note.at)
     told.notes[count:] = []
     for trace in traced(told).traces.values():

@@ -23,7 +23,7 @@ from tap_mixpanel_parallel.exceptions import (
     TapError,
     TransportError,
 )
-from tap_mixpanel_parallel.fetch import answers as answers_module
+from tap_mixpanel_parallel.fetch import responses
 from tap_mixpanel_parallel.settings.credentials import Credentials
 from tests.support.mocked import HOST, SECRET, URL, WEEK, answer, client, error, problem
 
@@ -182,7 +182,7 @@ class TestErrors:
         seconds: float | None,
     ) -> None:
         now = datetime(2025, 1, 15, 10, tzinfo=UTC).timestamp()
-        monkeypatch.setattr(answers_module.time, "time", lambda: now)
+        monkeypatch.setattr(responses.time, "time", lambda: now)
         answer(requests_mock, b"", 429, **({} if value is None else {"Retry_After": value}))
         found = error(path)
         assert isinstance(found, RateLimitError)
