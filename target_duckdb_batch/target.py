@@ -62,7 +62,7 @@ class TargetDuckDBBatch(Target):
             kwargs: What every SDK target takes: `config` and so on.
 
         Raises:
-            ConfigValidationError: If a setting makes no sense.
+            ConfigValidationError: If a setting is not valid.
         """
         self._settings: Settings | None = None
         super().__init__(**kwargs)
@@ -75,7 +75,7 @@ class TargetDuckDBBatch(Target):
         """The checked settings.
 
         Raises:
-            ConfigValidationError: If one makes no sense.
+            ConfigValidationError: If one is not valid.
         """
         if self._settings is None:
             self._settings = Settings.from_config(self.config)
@@ -218,8 +218,12 @@ class TargetDuckDBBatch(Target):
         if problems and raise_errors:
             raise ConfigValidationError("; ".join(problems), errors=problems, schema=schema)
         for name in self._config.keys() - schema["properties"].keys():
-            why = "it is target-duckdb's" if name in WITHOUT_EFFECT else "there is no such setting"
-            self.logger.warning("%s does nothing: %s", name, why)
+            self.logger.warning(
+                "%s has no effect: it is a setting of target-duckdb only"
+                if name in WITHOUT_EFFECT
+                else "%s is not a setting, and has no effect",
+                name,
+            )
         return problems
 
     @classmethod
