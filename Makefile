@@ -23,7 +23,7 @@ demo: .venv/demo
 # The tests wait for a fifth of their time, so they take more processes than two cores.
 TESTS := python -m pytest --numprocesses 3 --dist loadfile --max-worker-restart 0
 
-# Everything that CI runs.
+# Lint, types, all tests.
 test: lint unit
 
 lint: .venv/test

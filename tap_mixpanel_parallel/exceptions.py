@@ -1,7 +1,7 @@
 """Everything that can go wrong, as a small hierarchy.
 
-`AttemptError` is worth another try; every other error is not. The text of each is what
-a person reads, in one line: it says what happened and what to do, and never holds a secret.
+`AttemptError` is worth another try, except `LastAttemptError`; no other error is. The text of each
+is what a person reads, in one line: it says what happened and what to do, and never holds a secret.
 """
 
 from __future__ import annotations

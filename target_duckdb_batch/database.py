@@ -152,7 +152,7 @@ class Database:
 
     def _append(self, table: Table, source: Source) -> int:
         target = qualified(self._catalog, table)
-        return self._run(statements.insert(table, target, source, without_beaten=False))
+        return self._run(statements.insert(table, target, source, without_superseded=False))
 
     def _merge(self, table: Table, source: Source) -> int:
         target = qualified(self._catalog, table)
@@ -164,12 +164,12 @@ class Database:
             )
         found, keys = self._one(statements.count_keys(table))
         if keys < found:
-            self._run(statements.beaten(table, source))
-        reach = self._one(statements.reach(table)) if table.range_column else None
-        self._run(statements.delete(table, target, reach))
-        count = self._run(statements.insert(table, target, source, without_beaten=keys < found))
+            self._run(statements.superseded(table, source))
+        key_range = self._one(statements.key_range(table)) if table.range_column else None
+        self._run(statements.delete(table, target, key_range))
+        count = self._run(statements.insert(table, target, source, without_superseded=keys < found))
         self._run(f"DROP TABLE {statements.STAGE}")
-        self._run(f"DROP TABLE IF EXISTS {statements.BEATEN}")
+        self._run(f"DROP TABLE IF EXISTS {statements.SUPERSEDED}")
         return count
 
     @contextmanager

@@ -1,20 +1,22 @@
-"""The files of a BATCH message: found, opened, brought here, removed."""
+"""The files of a BATCH message, and their encoding: found, opened, brought here, removed."""
 
 from __future__ import annotations
 
 import gzip
+import json
 import logging
 import shutil
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self, cast
 from urllib.parse import unquote, urlsplit
 
 import fsspec
+from singer_sdk.helpers._batch import BaseBatchFileEncoding
 
-from target_duckdb_batch.errors import ManifestError
+from target_duckdb_batch.errors import InputError, ManifestError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -148,3 +150,21 @@ def local_path(url: str) -> Path | None:
         path = Path(url.removeprefix("file://").removeprefix("localhost"))
         return path if path.exists() else Path(unquote(str(path)))
     return Path(url) if "://" not in url else None
+
+
+def read_encoding(stream: str, given: object) -> BaseBatchFileEncoding:
+    """The encoding of a BATCH message.
+
+    Raises:
+        InputError: If files of it can't be read.
+    """
+    with suppress(TypeError):
+        encoding = BaseBatchFileEncoding(**cast("dict[str, Any]", given))
+        if encoding.format == "parquet" or (
+            encoding.format == "jsonl" and encoding.compression in {None, "none", "gzip"}
+        ):
+            return encoding
+    raise InputError(
+        f"stream {stream}: batch files encoded as {json.dumps(given)} are not supported; set the "
+        "tap's batch_config to parquet, or to jsonl with gzip"
+    )

@@ -167,7 +167,7 @@ class Settings:
         """Read a configuration whose types are right.
 
         Raises:
-            ConfigValidationError: If a setting makes no sense; it names every problem.
+            ConfigValidationError: If a setting is not valid; it names every problem.
         """
         problems = []
         path = config.get("path") or config.get("filepath") or ""

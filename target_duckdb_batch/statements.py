@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 STAGE: Final = 'temp.main."_stage"'
 """The keys of a batch, and what decides between its rows."""
 
-BEATEN: Final = 'temp.main."_beaten"'
+SUPERSEDED: Final = 'temp.main."_superseded"'
 """Rows of a batch that another row of the same key replaces."""
 
 FILE: Final = "_sdc_batch_file"
@@ -136,7 +136,7 @@ def stage(table: Table, source: Source) -> str:
     chosen = [f"{value(key, source)} AS k{number}" for number, key in enumerate(table.keys)]
     chosen += [f"{order} AS o{number}" for number, order in enumerate(source.order)]
     if table.range_column is not None:
-        chosen.append(f"{value(table.range_column, source)} AS reach")
+        chosen.append(f"{value(table.range_column, source)} AS ranged")
     if table.newest_by is not None:
         chosen.append(f"{value(table.newest_by, source)} AS newest")
     return (
@@ -161,43 +161,41 @@ def count_keys(table: Table) -> str:
     )
 
 
-def beaten(table: Table, source: Source) -> str:
+def superseded(table: Table, source: Source) -> str:
     """Collects the rows of a batch that another one with the same key replaces."""
     order = [f"o{number}" for number in range(len(source.order))]
     ranked = ["newest DESC NULLS LAST"] if table.newest_by is not None else []
     ranked += [f"{name} DESC" for name in order]
     return (
-        f"CREATE OR REPLACE TEMP TABLE _beaten AS SELECT {', '.join(order)} FROM {STAGE} "
+        f"CREATE OR REPLACE TEMP TABLE _superseded AS SELECT {', '.join(order)} FROM {STAGE} "
         f"QUALIFY row_number() OVER (PARTITION BY {_stage_keys(table)} "
         f"ORDER BY {', '.join(ranked)}) > 1"
     )
 
 
-def reach(table: Table) -> str:
+def key_range(table: Table) -> str:
     """The range of a batch, as text, and whether it holds rows outside of any range."""
     slack = SLACK if table.range_column and table.range_column.type == "TIMESTAMP" else "0"
     return (
-        f"SELECT CAST(min(reach) - {slack} AS VARCHAR), CAST(max(reach) + {slack} AS VARCHAR), "
-        f"count(*) > count(reach) FROM {STAGE}"
+        f"SELECT CAST(min(ranged) - {slack} AS VARCHAR), CAST(max(ranged) + {slack} AS VARCHAR), "
+        f"count(*) > count(ranged) FROM {STAGE}"
     )
 
 
-def delete(
-    table: Table, target: str, reach_of_batch: tuple[str | None, str | None, bool] | None
-) -> str:
+def delete(table: Table, target: str, key_range: tuple[str | None, str | None, bool] | None) -> str:
     """Deletes the rows that a batch replaces.
 
     Args:
         table: The table.
         target: Its whole name.
-        reach_of_batch: Where those rows are, of `reach`; None for anywhere.
+        key_range: Where those rows are, as `key_range` finds it; None for anywhere.
     """
     joined = " AND ".join(
         f"t.{identifier(key.name)} = s.k{number}" for number, key in enumerate(table.keys)
     )
     within = ""
-    if table.range_column is not None and reach_of_batch is not None:
-        low, high, has_nulls = reach_of_batch
+    if table.range_column is not None and key_range is not None:
+        low, high, has_nulls = key_range
         name, kind = f"t.{identifier(table.range_column.name)}", table.range_column.type
         ranges = [f"{name} IS NULL"] if has_nulls else []
         if low is not None and high is not None:
@@ -208,21 +206,21 @@ def delete(
     return f"DELETE FROM {target} AS t USING {STAGE} AS s WHERE {joined}{within}"
 
 
-def insert(table: Table, target: str, source: Source, *, without_beaten: bool) -> str:
+def insert(table: Table, target: str, source: Source, *, without_superseded: bool) -> str:
     """Inserts the rows of a source.
 
     Args:
         table: The table.
         target: Its whole name.
         source: The rows.
-        without_beaten: Whether some of them are left out.
+        without_superseded: Whether some of them are left out.
     """
     names = ", ".join(identifier(column.name) for column in table.columns)
     values = ", ".join(value(column, source) for column in table.columns)
     statement = f"INSERT INTO {target} ({names}) SELECT {values} FROM {source.relation}"
-    if without_beaten:
-        same = " AND ".join(f"b.o{n} = {order}" for n, order in enumerate(source.order))
-        statement += f" WHERE NOT EXISTS (SELECT 1 FROM {BEATEN} AS b WHERE {same})"
+    if without_superseded:
+        same = " AND ".join(f"s.o{n} = {order}" for n, order in enumerate(source.order))
+        statement += f" WHERE NOT EXISTS (SELECT 1 FROM {SUPERSEDED} AS s WHERE {same})"
     return statement
 
 

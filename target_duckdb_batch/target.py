@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
-from contextlib import suppress
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
 
@@ -13,7 +11,6 @@ import click
 from singer_sdk import Target
 from singer_sdk.configuration._dict_config import merge_missing_config_jsonschema
 from singer_sdk.exceptions import ConfigValidationError, RecordsWithoutSchemaException
-from singer_sdk.helpers._batch import BaseBatchFileEncoding
 from singer_sdk.helpers.capabilities import (
     STREAM_MAPS_CONFIG,
     PluginCapabilities,
@@ -25,6 +22,7 @@ from singer_sdk.plugin_base import JSONSchemaValidator, _ConfigInput
 from target_duckdb_batch.command import exit_code, one_clear_message
 from target_duckdb_batch.database import Database
 from target_duckdb_batch.errors import InputError, LoaderError, TerminatedError
+from target_duckdb_batch.manifest import read_encoding
 from target_duckdb_batch.messages import MessageReader
 from target_duckdb_batch.records import parsed
 from target_duckdb_batch.settings import CONFIG_SCHEMA, WITHOUT_EFFECT, Settings
@@ -62,7 +60,7 @@ class TargetDuckDBBatch(Target):
             kwargs: What every SDK target takes: `config` and so on.
 
         Raises:
-            ConfigValidationError: If a setting makes no sense.
+            ConfigValidationError: If a setting is not valid.
         """
         self._settings: Settings | None = None
         super().__init__(**kwargs)
@@ -75,7 +73,7 @@ class TargetDuckDBBatch(Target):
         """The checked settings.
 
         Raises:
-            ConfigValidationError: If one makes no sense.
+            ConfigValidationError: If one is not valid.
         """
         if self._settings is None:
             self._settings = Settings.from_config(self.config)
@@ -151,7 +149,7 @@ class TargetDuckDBBatch(Target):
                 f"stream {stream}: stream_maps and validate_records do not go with BATCH messages; "
                 "remove the setting, or batch_config in the tap"
             )
-        encoding = _encoding(stream, message_dict["encoding"])
+        encoding = read_encoding(stream, message_dict["encoding"])
         self._drain_if_needed()
         sink.process_batch_files(encoding, message_dict["manifest"], message_dict.get("version"))
 
@@ -218,8 +216,12 @@ class TargetDuckDBBatch(Target):
         if problems and raise_errors:
             raise ConfigValidationError("; ".join(problems), errors=problems, schema=schema)
         for name in self._config.keys() - schema["properties"].keys():
-            why = "it is target-duckdb's" if name in WITHOUT_EFFECT else "there is no such setting"
-            self.logger.warning("%s does nothing: %s", name, why)
+            self.logger.warning(
+                "%s has no effect: it is a setting of target-duckdb only"
+                if name in WITHOUT_EFFECT
+                else "%s is not a setting, and has no effect",
+                name,
+            )
         return problems
 
     @classmethod
@@ -290,21 +292,3 @@ class TargetDuckDBBatch(Target):
             if option.name == "file_input":
                 option.type = click.File("rb")
         return command
-
-
-def _encoding(stream: str, given: object) -> BaseBatchFileEncoding:
-    """The encoding of a BATCH message.
-
-    Raises:
-        InputError: If files of it can't be read.
-    """
-    with suppress(TypeError):
-        encoding = BaseBatchFileEncoding(**cast("dict[str, Any]", given))
-        if encoding.format == "parquet" or (
-            encoding.format == "jsonl" and encoding.compression in {None, "none", "gzip"}
-        ):
-            return encoding
-    raise InputError(
-        f"stream {stream}: batch files encoded as {json.dumps(given)} are not supported; set the "
-        "tap's batch_config to parquet, or to jsonl with gzip"
-    )

@@ -22,7 +22,7 @@ settings.load_profile("deterministic")
 # The SDK warns of Python's end of life, months before a date; pyproject.toml says the same.
 os.environ["PYTHONWARNINGS"] = "ignore:Python 3:FutureWarning"
 
-# Requests that a test makes count for no other test, nor for who runs the tests: see `memory`.
+# Requests that a test makes count for no other test, nor for who runs the tests: see `history`.
 _CACHE = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
 os.environ.setdefault("PIP_CACHE_DIR", f"{_CACHE}/pip")
 os.environ.setdefault("UV_CACHE_DIR", f"{_CACHE}/uv")
@@ -39,7 +39,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
-def memory(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def history(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the taps of a test remember their requests; it is made when one does."""
     folder = cache / str(next(_TESTS))
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))

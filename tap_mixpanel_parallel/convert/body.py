@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from tap_mixpanel_parallel.fetch.job import Download
 
-_PIECE: Final = 1 << 17
+PIECE: Final = 1 << 17
+"""Bytes of a body that are worked on at a time."""
+
 _AHEAD: Final = 8
 """Pieces that are decompressed ahead: enough that handing them over costs nothing."""
 
@@ -41,10 +43,17 @@ class Block:
     is_utf8: bool
 
 
-def read_blocks(download: Download) -> Iterator[Block]:
+def read_blocks(
+    download: Download, *, piece: int = PIECE, longest_line: int = _LONGEST_LINE
+) -> Iterator[Block]:
     r"""The lines of a body, a few hundred at a time.
 
     Lines end at `\n` alone; other separators of Unicode occur inside events.
+
+    Args:
+        download: The body.
+        piece: How many bytes are read at a time.
+        longest_line: How many bytes an event has at most.
 
     Raises:
         IncompleteExportError: If the compression is damaged or does not end, or a line
@@ -53,15 +62,15 @@ def read_blocks(download: Download) -> Iterator[Block]:
         ThreadError: If the machine lets no further thread start.
     """
     rest = b""
-    for piece in _read_ahead(_read_pieces(download)):
-        lines = piece.split(b"\n")
+    for data in _read_ahead(_read_pieces(download, piece)):
+        lines = data.split(b"\n")
         lines[0] = rest + lines[0]
         rest = lines.pop()
         if lines:
-            yield Block(lines, (piece.isascii() and lines[0].isascii()) or are_utf8(lines))
-        elif len(rest) > _LONGEST_LINE:
+            yield Block(lines, (data.isascii() and lines[0].isascii()) or are_utf8(lines))
+        elif len(rest) > longest_line:
             raise IncompleteExportError(
-                f"a line of over {_LONGEST_LINE:,} bytes is not an event: {rest[:200]!r}"
+                f"a line of over {longest_line:,} bytes is not an event: {rest[:200]!r}"
             )
     if rest:
         yield Block([rest], are_utf8([rest]))
@@ -76,11 +85,11 @@ def are_utf8(lines: list[bytes]) -> bool:
     return True
 
 
-def _read_pieces(download: Download) -> Iterator[bytes]:
+def _read_pieces(download: Download, size: int) -> Iterator[bytes]:
     with spooling(download.path), read_back(download.path) as file:
         body = cast("BinaryIO", igzip.open(file) if download.compressed else file)
         try:
-            yield from iter(lambda: body.read(_PIECE), b"")
+            yield from iter(lambda: body.read(size), b"")
         # The stub takes IsalError for an instance.
         except (EOFError, BadGzipFile, IsalError) as error:  # type: ignore[misc]
             raise IncompleteExportError(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import compress, count
 from typing import TYPE_CHECKING, Final
 
-from tap_mixpanel_parallel.convert.body import are_utf8, read_blocks
+from tap_mixpanel_parallel.convert.body import PIECE, are_utf8, read_blocks
 from tap_mixpanel_parallel.convert.day_counts import DayCounts
 from tap_mixpanel_parallel.convert.duplicates import Repeats, find_replaced
 from tap_mixpanel_parallel.convert.malformed import Malformed, Sieve
@@ -113,13 +113,28 @@ class Conversion:
     """Turns a body into a part, a block of lines at each step of the iteration."""
 
     def __init__(
-        self, window: Window, download: Download, options: ConversionOptions, form: Format
+        self,
+        window: Window,
+        download: Download,
+        options: ConversionOptions,
+        form: Format,
+        *,
+        piece: int = PIECE,
     ) -> None:
-        """Prepare; nothing is read before the first step."""
+        """Prepare; nothing is read before the first step.
+
+        Args:
+            window: Its days.
+            download: The body.
+            options: What all windows of a run have in common.
+            form: What the records become.
+            piece: How many bytes of the body are read at a time.
+        """
         self._window = window
         self._download = download
         self._options = options
         self._form = form
+        self._piece = piece
         self._path = download.path.with_suffix(".lines")
         self._malformed_path = download.path.with_suffix(".malformed")
         self._part: Part | None = None
@@ -212,7 +227,7 @@ class Conversion:
         tolerant = self._options.tolerate_malformed
         numbers, last = count(1), 0
         malformed: MalformedLineError | None = None
-        for block in read_blocks(self._download):
+        for block in read_blocks(self._download, piece=self._piece):
             records: list[EventRecord] = []
             # Looked up once: this loop is where the time goes.
             read, append, is_utf8 = reader.read, records.append, block.is_utf8

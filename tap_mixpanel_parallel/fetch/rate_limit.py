@@ -7,7 +7,7 @@ import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
-from tap_mixpanel_parallel.fetch.memory import Memory
+from tap_mixpanel_parallel.fetch.history import RequestHistory
 from tap_mixpanel_parallel.plan.hour import HOUR, Hour, Minutes, by_minute, recent, union, unknown
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ SECOND: Final = 1.25
 class RateLimit:
     """Hands out starts: so many in any second, so many in any hour. Thread-safe.
 
-    The starts of other runs count as well, as far as a state or a memory tells of them.
+    The starts of other runs count as well, as far as a state or a history tells of them.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class RateLimit:
         per_second: int,
         per_hour: int,
         clock: Callable[[], float] = time.time,
-        memory: Memory | None = None,
+        history: RequestHistory | None = None,
         earlier: Minutes = (),
     ) -> None:
         """Count against these limits.
@@ -42,16 +42,16 @@ class RateLimit:
             per_second: Starts in any second.
             per_hour: Starts in any hour.
             clock: The time, in seconds since 1970.
-            memory: What this machine's runs share.
+            history: What this machine's runs share.
             earlier: What a state tells of earlier runs.
         """
         self._limits = ((per_second, SECOND), (per_hour, HOUR))
         self._per_hour = per_hour
         self._clock = clock
-        self._memory = memory
+        self._history = history
         self._lock = threading.Lock()
         self._taken = 0.0
-        known = memory.recall() if memory else ()
+        known = history.recall() if history else ()
         self._starts = recent([*known, *unknown(earlier, known)], self._now())
 
     @classmethod
@@ -67,7 +67,7 @@ class RateLimit:
             per_second=settings.requests_per_second,
             per_hour=settings.requests_per_hour,
             clock=lambda: clock.now().timestamp(),
-            memory=Memory(settings.account) if settings.account else None,
+            history=RequestHistory(settings.account) if settings.account else None,
             earlier=earlier,
         )
 
@@ -117,7 +117,7 @@ class RateLimit:
         return self.hour.seconds_until(starts)
 
     def _shared(self) -> AbstractContextManager[list[float]]:
-        return self._memory.shared() if self._memory else nullcontext([])
+        return self._history.shared() if self._history else nullcontext([])
 
     def _now(self) -> float:
         return round(self._clock(), 3)

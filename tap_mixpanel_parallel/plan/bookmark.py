@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import date, timedelta
+from datetime import date
 from typing import Any, Final
 
 from tap_mixpanel_parallel.exceptions import StateError
@@ -45,11 +45,8 @@ from tap_mixpanel_parallel.plan.state import (
     Requests,
     without,
 )
-from tap_mixpanel_parallel.plan.windows import EARLIEST_DAY, Window, intersect, merge
+from tap_mixpanel_parallel.plan.windows import EARLIEST_DAY, Window, merge
 from tap_mixpanel_parallel.wording import shown
-
-_EARLY_LOOKBACK: Final = timedelta(days=60)
-"""How far back a state of an early version may have unsettled days."""
 
 STORED: Final = re.compile(r"\d{8}T\d{12}Z-\d{6}", re.ASCII)
 """When a run began, and the number of a window in it: later ones are greater as text."""
@@ -114,22 +111,22 @@ def from_bookmark(bookmark: object) -> ExportState:
         return ExportState()
     if not isinstance(bookmark, Mapping):
         raise _invalid(f"the bookmark of 'events' is {bookmark!r}, not an object")
-    if "loaded" not in bookmark:
-        raise _invalid(
-            "the bookmark of 'events' has no 'loaded', so it belongs to another tap or version: "
-            f"it has {_names(bookmark)}"
-        )
+    for name in ("loaded", "unsettled"):
+        if name not in bookmark:
+            raise _invalid(
+                f"the bookmark of 'events' has no '{name}', so it belongs to another tap or "
+                f"version: it has {_names(bookmark)}"
+            )
     selection = bookmark.get("selection")
     if selection is not None and not isinstance(selection, Mapping):
         raise _invalid(f"'selection' is {selection!r}, not an object")
     stored = bookmark.get("stored")
     if stored is not None and not (isinstance(stored, str) and STORED.fullmatch(stored)):
         raise _invalid(f"'stored' is {stored!r}, not the time and the number of a window")
-    loaded = merge(_read_range(item) for item in _items(bookmark, "loaded"))
     return ExportState(
-        loaded=loaded,
+        loaded=merge(map(_read_range, _items(bookmark, "loaded"))),
         failed=_read_failures(_items(bookmark, "partitions")),
-        unsettled=_read_readings(bookmark, loaded),
+        unsettled=_read_readings(_items(bookmark, "unsettled")),
         selection=selection,
         stored=stored,
         columns=tuple(map(_read_column, _items(bookmark, "columns"))),
@@ -231,17 +228,10 @@ def _read_range(item: object) -> Window:
     return Window(first, last)
 
 
-def _read_readings(bookmark: Mapping[Any, Any], loaded: tuple[Window, ...]) -> tuple[Reading, ...]:
+def _read_readings(items: list[Any]) -> tuple[Reading, ...]:
     """The days on which the unsettled days were last read."""
-    if "unsettled" not in bookmark and loaded:
-        # A state of an early version: its days were all read by `refreshed_on`, or else the
-        # last of them was read on the day after it at the earliest.
-        next_day = loaded[-1].last + timedelta(days=1)
-        last = _read_day(bookmark.get("refreshed_on") or str(next_day))
-        recent = Window(last - _EARLY_LOOKBACK, max(last, loaded[-1].last))
-        return tuple(Reading(part, last) for part in intersect(loaded, [recent]))
     readings: tuple[Reading, ...] = ()
-    for item in _items(bookmark, "unsettled"):
+    for item in items:
         if not isinstance(item, (list, tuple)) or len(item) != 3:  # noqa: PLR2004
             raise _invalid(
                 f"{item!r} is not a range of days and the day on which they were read "

@@ -1,6 +1,6 @@
 """Which loaded days have a column that is chosen by settings, and which have it empty. Pure.
 
-A change of the chosen columns is no change of what is loaded: days that were loaded before it
+A change of the chosen columns does not change what is loaded: days that were loaded before it
 stay loaded, and have a new column empty.
 """
 

@@ -202,8 +202,8 @@ class LogLines:
         )
         if loaded and not result.total_events:
             self._logger.warning(
-                "there is not an event on these days; if there should be some, check project_id, "
-                "region, events and where"
+                "there are no events on these days; if you expect some, check project_id, region, "
+                "events and where"
             )
         if quarantined := sum(batch.quarantined for batch in result.batches):
             self._logger.warning("%s quarantined and not loaded", counted(quarantined, "line"))

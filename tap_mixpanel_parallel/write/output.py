@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tap_mixpanel_parallel.plan.state import ExportState
 
 _PIECE: Final = 1 << 18
+"""Bytes of a part that are read at a time."""
 
 
 class Sink(Protocol):
@@ -46,10 +47,19 @@ class Written:
 class Output:
     """Writes parts as they are taken, so that a reader never waits for the next conversion."""
 
-    def __init__(self, sink: Sink, notify: Callable[[Written], None]) -> None:
-        """Write to this sink, and tell of each part that is written."""
+    def __init__(
+        self, sink: Sink, notify: Callable[[Written], None], *, piece: int = _PIECE
+    ) -> None:
+        """Write to this sink, and tell of each part that is written.
+
+        Args:
+            sink: Where parts and states go.
+            notify: Told of each part that is written.
+            piece: How many bytes of a part are read at a time.
+        """
         self._sink = sink
         self._notify = notify
+        self._piece = piece
         self._leaving: tuple[Written, ExportState] | None = None
         self._file: BinaryIO | None = None
         self._lines = b""
@@ -141,7 +151,7 @@ class Output:
         """Have whole lines at hand, if any are left."""
         if self._start == len(self._lines) and self._file is not None:
             try:
-                self._lines = self._file.read(_PIECE)
+                self._lines = self._file.read(self._piece)
                 if self._lines and not self._lines.endswith(b"\n"):
                     self._lines += self._file.readline()
             except OSError as error:

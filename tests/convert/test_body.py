@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tap_mixpanel_parallel.convert import body as body_module
-from tap_mixpanel_parallel.convert.body import read_blocks
+from tap_mixpanel_parallel.convert.body import Block, read_blocks
 from tap_mixpanel_parallel.exceptions import (
     IncompleteExportError,
     MalformedLineError,
@@ -41,10 +40,9 @@ def refuse(_: threading.Thread) -> None:
 
 def split(body: bytes, piece: int = 1 << 18, *, compressed: bool = False) -> list[bytes]:
     """The lines of a body that is read in pieces of this size."""
-    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(body_module, "_PIECE", piece)
+    with tempfile.TemporaryDirectory() as name:
         source = download(Path(name), body, compressed=compressed)
-        return [each for block in read_blocks(source) for each in block.lines]
+        return [each for block in read_blocks(source, piece=piece) for each in block.lines]
 
 
 class TestLines:
@@ -85,19 +83,18 @@ class TestLines:
     def test_a_block_knows_whether_it_is_utf_8(self, texts: list[str], piece: int) -> None:
         """Also where a piece ends within a character."""
         body = "\n".join(texts).encode("utf-8", "surrogatepass") + b"\n"
-        with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
-            patch.setattr(body_module, "_PIECE", piece)
-            for block in read_blocks(download(Path(name), body)):
+        with tempfile.TemporaryDirectory() as name:
+            for block in read_blocks(download(Path(name), body), piece=piece):
                 assert block.is_utf8 is (b"\xed\xa0\xbd" not in block.lines)
 
-    def test_a_line_longer_than_any_event(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(body_module, "_PIECE", 7)
-        monkeypatch.setattr(body_module, "_LONGEST_LINE", 200)
-        assert convert(tmp_path, line(1, "x" * 120) + b"\n").events == 1
+    def test_a_line_longer_than_any_event(self, tmp_path: Path) -> None:
+        def blocks(body: bytes) -> list[Block]:
+            return list(read_blocks(download(tmp_path, body), piece=7, longest_line=200))
+
+        long = line(1, "x" * 120)
+        assert [each for block in blocks(long + b"\n") for each in block.lines] == [long]
         with pytest.raises(IncompleteExportError, match="a line of over 200 bytes is not an event"):
-            convert(tmp_path, BODY + line(1, "x" * 300) + b"\n")
+            blocks(BODY + line(1, "x" * 300) + b"\n")
 
 
 @pytest.mark.timeout(60)
@@ -172,13 +169,13 @@ class TestGzip:
 class TestAhead:
     """Pieces are decompressed ahead by a thread, which ends with the reading."""
 
-    @pytest.fixture(autouse=True)
-    def _small_pieces(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(body_module, "_PIECE", 1000)
+    PIECE = 1000
 
     def test_all_of_it_arrives_in_order(self, tmp_path: Path) -> None:
         lines = [line(n, f"text {n}") for n in range(2000)]
-        part = convert(tmp_path, gzip.compress(b"\n".join(lines)), compressed=True)
+        part = convert(
+            tmp_path, gzip.compress(b"\n".join(lines)), compressed=True, piece=self.PIECE
+        )
         assert [found["time"] for found in properties(part)] == list(range(2000))
         part.discard()
         assert_nothing_is_left(tmp_path)
@@ -190,18 +187,20 @@ class TestAhead:
         compressed = gzip.compress(body)
         expected = IncompleteExportError if bad == "cut" else MalformedLineError
         with pytest.raises(expected):
-            convert(tmp_path, compressed[: -9 if bad == "cut" else None], compressed=True)
+            convert(
+                tmp_path,
+                compressed[: -9 if bad == "cut" else None],
+                compressed=True,
+                piece=self.PIECE,
+            )
         assert_nothing_is_left(tmp_path)
 
     @pytest.mark.parametrize("piece", [700, 3000])
-    def test_what_comes_before_damage_is_read_first(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
-    ) -> None:
+    def test_what_comes_before_damage_is_read_first(self, tmp_path: Path, piece: int) -> None:
         """It may tell why: Mixpanel writes an error into the export, and ends."""
-        monkeypatch.setattr(body_module, "_PIECE", piece)
         body = BODY + b'{"error":"query timed out"}\n' + BODY * 10
         with pytest.raises(IncompleteExportError, match=r"ended the export with an error.*timed"):
-            convert(tmp_path, gzip.compress(body)[:-9], compressed=True)
+            convert(tmp_path, gzip.compress(body)[:-9], compressed=True, piece=piece)
 
     @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
     def test_no_further_thread_can_start(
@@ -212,7 +211,8 @@ class TestAhead:
             convert(tmp_path, GZIP, compressed=True)
 
     def test_whoever_stops_in_the_midst_leaves_no_thread(self, tmp_path: Path) -> None:
-        blocks = read_blocks(download(tmp_path, gzip.compress(BODY * 1000), compressed=True))
+        source = download(tmp_path, gzip.compress(BODY * 1000), compressed=True)
+        blocks = read_blocks(source, piece=self.PIECE)
         next(blocks)
         blocks.close()
         assert_nothing_is_left(tmp_path)

@@ -18,7 +18,6 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 
-from tap_mixpanel_parallel.convert import body as body_module
 from tap_mixpanel_parallel.convert import conversion as conversion_module
 from tap_mixpanel_parallel.convert.files import Messages
 from tap_mixpanel_parallel.exceptions import (
@@ -48,15 +47,10 @@ from tests.support.bodies import (
 from tests.support.strategies import FRAGMENTS
 
 if TYPE_CHECKING:
+    from tap_mixpanel_parallel.convert.conversion import Conversion
     from tap_mixpanel_parallel.convert.records import EventRecord
 
 LONE = re.compile("[\ud800-\udfff]")
-
-
-@pytest.fixture
-def pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read small pieces."""
-    monkeypatch.setattr(body_module, "_PIECE", 7)
 
 
 class TestPart:
@@ -115,17 +109,17 @@ class TestAbandoned:
         ids=lambda options: next(iter(options), "plain"),
     )
 
-    @pytest.fixture(autouse=True)
-    def _small_pieces(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(body_module, "_PIECE", 1000)
+    @staticmethod
+    def begun(folder: Path, body: bytes, options: dict[str, bool]) -> Conversion:
+        return conversion(folder, gzip.compress(body), compressed=True, piece=1000, **options)
 
     @FORMS
     def test_at_every_step(self, tmp_path: Path, options: dict[str, bool]) -> None:
-        body = gzip.compress(b"x\n" * ("tolerate_malformed" in options) + BODY * 4)
-        steps = len(list(conversion(tmp_path, body, compressed=True, **options)))
+        body = b"x\n" * ("tolerate_malformed" in options) + BODY * 4
+        steps = len(list(self.begun(tmp_path, body, options)))
         assert steps > 5
         for step in range(steps + 1):
-            begun = conversion(tmp_path, body, compressed=True, **options)
+            begun = self.begun(tmp_path, body, options)
             work = iter(begun)
             for _ in range(step):
                 next(work)
@@ -140,11 +134,10 @@ class TestAbandoned:
         self, tmp_path: Path, options: dict[str, bool]
     ) -> None:
         def drive() -> None:
-            for step, _ in enumerate(conversion(tmp_path, body, compressed=True, **options)):
+            for step, _ in enumerate(self.begun(tmp_path, BODY * 1000, options)):
                 if step == 5:
                     raise TerminatedError(15)
 
-        body = gzip.compress(BODY * 1000)
         with pytest.raises(TerminatedError):
             drive()
         assert_nothing_is_left(tmp_path)
@@ -313,10 +306,9 @@ class TestDuplicates:
         kept = convert(tmp_path, body)
         assert (kept.events, kept.duplicates) == (7, 3)
 
-    @pytest.mark.usefixtures("pieces")
     def test_across_pieces(self, tmp_path: Path) -> None:
         body = BODY + LINES[3] + b"\n" + LINES[3] + b"\n"
-        part = convert(tmp_path, body, deduplicate=True)
+        part = convert(tmp_path, body, deduplicate=True, piece=7)
         assert sorted(found["time"] for found in properties(part)) == list(range(20))
 
     def test_events_without_insert_id_are_none(self, tmp_path: Path) -> None:
@@ -412,7 +404,6 @@ class TestDisk:
         with pytest.raises(SpoolError, match="can't be written"):
             list(attempt)
 
-    @pytest.mark.usefixtures("pieces")
     def test_little_is_held_at_once(self, tmp_path: Path) -> None:
         sizes: list[int] = []
 
@@ -420,5 +411,5 @@ class TestDisk:
             sizes.append(len(records))
             return b""
 
-        assert convert(tmp_path, BODY, form=Messages(encode)).events == 20
+        assert convert(tmp_path, BODY, form=Messages(encode), piece=7).events == 20
         assert max(sizes) == 1

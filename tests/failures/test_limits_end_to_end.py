@@ -227,7 +227,7 @@ def suppressed(tap: TapMixpanelParallel) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("knows_by", ["memory", "state"])
+@pytest.mark.parametrize("knows_by", ["history", "state"])
 def test_a_run_knows_what_the_runs_before_it_have_used(
     make_lab: LabMaker,
     time: VirtualTime,
@@ -241,7 +241,7 @@ def test_a_run_knows_what_the_runs_before_it_have_used(
     runs = Runs(make_lab, time)
     for first, last in (("01-01", "01-20"), ("01-21", "02-09"), ("02-10", "03-01")):
         tap = runs.run(f"2025-{first}", f"2025-{last}")
-        if knows_by == "memory":
+        if knows_by == "history":
             runs.state = {}
     assert tap.stream.plan(tap.stream.saved_state()).hour.left == 0
     caplog.clear()

@@ -141,6 +141,7 @@ def test_a_state_that_does_not_fit(lab: Lab) -> None:
         "bookmarks": {
             "events": {
                 "loaded": [["2025-01-06", "2025-01-06"]],
+                "unsettled": [],
                 "selection": {"where": "true"},
             }
         }

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import date, timedelta
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -21,6 +20,9 @@ from tap_mixpanel_parallel.plan.state import ExportState, FailedWindow, Requests
 from tap_mixpanel_parallel.plan.windows import Window, merge
 from tests.plan.test_state import TODAY, failure, finish, reading, window
 from tests.support.strategies import DAYS, RANGES, TEXT, windows
+
+if TYPE_CHECKING:
+    from datetime import date
 
 YEAR = Window.parse("2025-01-01", "2025-12-31")
 
@@ -104,25 +106,6 @@ class TestBookmark:
     def test_an_empty_bookmark(self, empty: object) -> None:
         assert from_bookmark(empty) == ExportState()
 
-    @pytest.mark.parametrize(
-        ("kept", "read_on"),
-        [
-            ({}, "03-31"),
-            ({"refreshed_on": "2025-03-29"}, "03-29"),
-            ({"refreshed_on": None}, "03-31"),
-        ],
-        ids=["a broken first run", "a whole run", "null"],
-    )
-    def test_a_state_of_an_early_version(self, kept: dict[str, Any], read_on: str) -> None:
-        saved = bookmark(loaded=[["2025-01-01", "2025-03-30"]]) | kept
-        del saved["unsettled"]
-        state = from_bookmark(saved)
-        later = window("06-01").first
-        days = Window(window(read_on).first - timedelta(days=5), date(2025, 3, 30))
-        assert state.to_reread(today=later, lookback_days=5) == (days,)
-        settled = finish(state, days, later)
-        assert settled.to_reread(today=later, lookback_days=5) == ()
-
     def test_ranges_that_overlap_are_merged(self) -> None:
         saved = bookmark(loaded=[["2025-01-05", "2025-01-09"], ["2025-01-01", "2025-01-06"]])
         assert from_bookmark(saved).loaded == (window("01-01..01-09"),)
@@ -159,6 +142,7 @@ class TestBookmark:
                 "no 'loaded', so it belongs to another tap or version: it has replication_k",
             ),
             ({"partitions": [partition()]}, "no 'loaded'"),
+            ({"loaded": [["2025-01-01", "2025-01-02"]]}, "no 'unsettled', so it belongs to"),
             (bookmark(loaded={}), r"'loaded' is \{\}, not a list"),
             (bookmark(loaded=None), "'loaded' is None, not a list"),
             (bookmark(loaded=["2025-01-01"]), "'2025-01-01' is not a range of days"),

@@ -224,7 +224,7 @@ COLUMN = {"name": "os", "property": "$os", "type": "string", "chosen": True, "da
 )
 def test_a_state_that_is_not_valid(columns: Any) -> None:
     with pytest.raises(StateError, match=r"^state: "):
-        from_bookmark({"loaded": [], "columns": columns})
+        from_bookmark({"loaded": [], "unsettled": [], "columns": columns})
 
 
 def test_a_state_of_an_earlier_version_has_no_column() -> None:

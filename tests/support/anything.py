@@ -104,7 +104,7 @@ BOOKMARK: Final = st.fixed_dictionaries(
     optional={
         "loaded": st.lists(RANGE, max_size=3) | JSON,
         "partitions": st.lists(PARTITION | JSON, max_size=3) | JSON,
-        "refreshed_on": DAY | JSON,
+        "unsettled": st.lists(st.lists(DAY, min_size=3, max_size=3) | JSON, max_size=3) | JSON,
         "selection": st.fixed_dictionaries({}, optional={"project_id": TEXT, "events": JSON})
         | JSON,
         "replication_key": JSON,

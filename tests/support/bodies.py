@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
+from tap_mixpanel_parallel.convert.body import PIECE
 from tap_mixpanel_parallel.convert.conversion import Conversion, ConversionOptions, Part
 from tap_mixpanel_parallel.convert.files import Messages
 from tap_mixpanel_parallel.convert.record_lines import message_encoder, row_encoder
@@ -61,11 +62,13 @@ def conversion(
     compressed: bool = False,
     window: Window = DAY,
     form: Format = MESSAGES,
+    piece: int = PIECE,
     **options: Any,
 ) -> Conversion:
     """The conversion of a body; nothing is done yet."""
     source = download(folder, body, compressed=compressed)
-    return Conversion(window, source, ConversionOptions(ZoneInfo("UTC"), **options), form)
+    chosen = ConversionOptions(ZoneInfo("UTC"), **options)
+    return Conversion(window, source, chosen, form, piece=piece)
 
 
 def convert(folder: Path, body: bytes, **options: Any) -> Part:

@@ -146,8 +146,8 @@ def test_a_setting_that_makes_no_sense(lab: Lab, setting: Any, says: str, python
 def test_settings_that_do_nothing_are_named(lab: Lab) -> None:
     ended = lab.run(EVENTS, flush_all_streams=True, file_path="x")
     assert ended.code == 0
-    assert "flush_all_streams does nothing: it is target-duckdb's" in ended.errors
-    assert "file_path does nothing: there is no such setting" in ended.errors
+    assert "flush_all_streams has no effect: it is a setting of target-duckdb only" in ended.errors
+    assert "file_path is not a setting, and has no effect" in ended.errors
 
 
 @pytest.mark.parametrize("content", [None, "{", "[1]"])

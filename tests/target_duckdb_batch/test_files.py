@@ -100,7 +100,7 @@ def test_a_file_that_is_named_twice_is_loaded_once(
     assert not path.exists()
 
 
-@pytest.mark.parametrize("name", ["_file", "_sdc_row", "filename", "k0", "o0", "reach", "rowid"])
+@pytest.mark.parametrize("name", ["_file", "_sdc_row", "filename", "k0", "o0", "ranged", "rowid"])
 @pytest.mark.parametrize("form", ["record", "jsonl", "parquet"])
 def test_columns_may_be_named_like_the_loaders_own(lab: Lab, form: str, name: str) -> None:
     rows = [{"id": "1", name: "a"}, {"id": "2", name: "b"}, {"id": "2", name: "c"}]

@@ -32,7 +32,7 @@ def tap(*, run: str = "", status: str = f'exec {BIN}/tap-mixpanel-parallel "$@"'
 
 def state(last: str) -> str:
     """A state in which the days up to this one are loaded."""
-    bookmark = {"replication_key": "time", "loaded": [["2025-01-01", last]]}
+    bookmark = {"loaded": [["2025-01-01", last]], "unsettled": []}
     return json.dumps({"bookmarks": {"events": bookmark}}) + "\n"
 
 

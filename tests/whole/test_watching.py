@@ -29,7 +29,7 @@ ACCOUNT = {"PROJECT_ID": "1234", "SERVICE_ACCOUNT_USERNAME": "etl", "SERVICE_ACC
 
 def state_of(*loaded: tuple[date, date]) -> dict[str, Any]:
     days = [[str(first), str(last)] for first, last in loaded]
-    return {"singer_state": {"bookmarks": {"events": {"loaded": days}}}}
+    return {"singer_state": {"bookmarks": {"events": {"loaded": days, "unsettled": []}}}}
 
 
 @pytest.mark.parametrize(

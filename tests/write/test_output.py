@@ -186,29 +186,34 @@ def test_a_file_that_is_not_there_ends_the_run(leaving: Leaving, tmp_path: Path)
     assert state not in leaving.reader.taken
 
 
-def test_a_file_that_fails_ends_the_run(leaving: Leaving, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_fails_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not the window alone: what of it is written would come twice, or what is left never."""
+    monkeypatch.setattr(output_module, "read_back", FailingFile)
+    leaving = Leaving(tmp_path)
     leaving.output.write_pending()
-    taken = list(leaving.reader.taken)
-    leaving.output.close()
-    monkeypatch.setattr(leaving.output, "_lines", b"")
-    monkeypatch.setattr(leaving.output, "_start", 0)
-    monkeypatch.setattr(leaving.output, "_file", FailingFile())
 
     for go_on in (leaving.output.write_pending, leaving.output.write_piece, leaving.output.flush):
         with pytest.raises(OutputError, match=r"0\.lines can't be read back \(Input/output error"):
             go_on()
 
-    assert leaving.reader.taken == taken
+    assert leaving.reader.lines == FailingFile.READABLE
+    assert leaving.state not in leaving.reader.taken
     assert leaving.written == []
     assert not issubclass(OutputError, AttemptError)
 
 
 class FailingFile:
-    """A file on a disk that fails."""
+    """A part on a disk that fails after its first lines."""
+
+    READABLE = b"".join(LINES[:5])
+
+    def __init__(self, _path: Path) -> None:
+        self._left = [self.READABLE]
 
     def read(self, _size: int) -> bytes:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+        if not self._left:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return self._left.pop()
 
     def close(self) -> None:
         pass
@@ -252,9 +257,8 @@ def test_each_part_is_followed_by_its_state(
         written.append(part)
         told_after.append(reader.taken[-1])
 
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(output_module, "_PIECE", piece)
-        output = Output(reader, notify)
+    with tempfile.TemporaryDirectory() as folder:
+        output = Output(reader, notify, piece=piece)
         leaving = [part_of(Path(folder), number, lines) for number, lines in enumerate(parts)]
         ways = (output.write_pending, output.write_piece)
         for number, (body, part, state) in enumerate(leaving):

@@ -22,8 +22,8 @@ RUNNING: Final = Verdict(
 
 _AGAIN: Final = "The next run reads the rest."
 _NOTHING: Final = (
-    "There is not an event on these days. If there should be some, check project_id, region, "
-    "events and where."
+    "There are no events on these days. If you expect some, check project_id, region, events "
+    "and where."
 )
 
 

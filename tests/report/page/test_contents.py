@@ -91,7 +91,7 @@ def test_the_outcome_in_a_sentence(
 
 
 def test_no_event_at_all_is_said() -> None:
-    assert verdict(run_part(loaded=2, events=0))[2].startswith("There is not an event")
+    assert verdict(run_part(loaded=2, events=0))[2].startswith("There are no events")
 
 
 def test_failures_of_one_reason_are_told_together() -> None:

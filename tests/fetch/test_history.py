@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tap_mixpanel_parallel.fetch import memory as module
-from tap_mixpanel_parallel.fetch.memory import Memory
+from tap_mixpanel_parallel.fetch import history as module
+from tap_mixpanel_parallel.fetch.history import RequestHistory
 from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
 from tests.support.commands import PATIENCE, environment
 
@@ -26,8 +26,8 @@ ACCOUNT = "1a2b3c4d"
 NOW = 1_764_042_902.0
 
 
-def memory_in(folder: Path) -> Memory:
-    return Memory(ACCOUNT, {"XDG_CACHE_HOME": str(folder)})
+def history_in(folder: Path) -> RequestHistory:
+    return RequestHistory(ACCOUNT, {"XDG_CACHE_HOME": str(folder)})
 
 
 def file_in(folder: Path) -> Path:
@@ -35,8 +35,8 @@ def file_in(folder: Path) -> Path:
 
 
 def limit_in(folder: Path, now: float = NOW, per_hour: int = 5) -> RateLimit:
-    memory = memory_in(folder)
-    return RateLimit(per_second=1000, per_hour=per_hour, clock=lambda: now, memory=memory)
+    history = history_in(folder)
+    return RateLimit(per_second=1000, per_hour=per_hour, clock=lambda: now, history=history)
 
 
 class TestShared:
@@ -76,23 +76,24 @@ class TestShared:
         before = limit_in(tmp_path)
         for _ in range(3):
             before.acquire()
-        memory = memory_in(tmp_path)
+        history = history_in(tmp_path)
 
-        def limit(**known: Memory | None) -> RateLimit:
+        def limit(**known: RequestHistory | None) -> RateLimit:
             return RateLimit(
                 per_second=9, per_hour=5, clock=lambda: NOW + 5, earlier=before.minutes, **known
             )
 
-        assert limit(memory=memory).hour.left == 2
-        assert limit(memory=None).hour.left == 2
+        assert limit(history=history).hour.left == 2
+        assert limit(history=None).hour.left == 2
 
     def test_processes_at_once(self, tmp_path: Path) -> None:
         """Each takes what it gets; together they take what the hour has."""
         code = (
             "import sys, os\n"
-            "from tap_mixpanel_parallel.fetch.memory import Memory\n"
+            "from tap_mixpanel_parallel.fetch.history import RequestHistory\n"
             "from tap_mixpanel_parallel.fetch.rate_limit import RateLimit\n"
-            "limit = RateLimit(per_second=10**6, per_hour=100, memory=Memory(sys.argv[1]))\n"
+            "history = RequestHistory(sys.argv[1])\n"
+            "limit = RateLimit(per_second=10**6, per_hour=100, history=history)\n"
             "print(sum(limit.acquire() == 0 for _ in range(60)))\n"
         )
         env = environment(XDG_CACHE_HOME=str(tmp_path))
@@ -102,7 +103,7 @@ class TestShared:
         ]
         taken = [int(run.communicate(timeout=PATIENCE)[0]) for run in runs]
         assert sum(taken) == 100
-        assert len(memory_in(tmp_path).recall()) == 100
+        assert len(history_in(tmp_path).recall()) == 100
 
 
 class TestWithout:
@@ -113,7 +114,7 @@ class TestWithout:
     )
     def test_no_folder(self, environ: dict[str, str]) -> None:
         limit = RateLimit(
-            per_second=9, per_hour=2, clock=lambda: NOW, memory=Memory(ACCOUNT, environ)
+            per_second=9, per_hour=2, clock=lambda: NOW, history=RequestHistory(ACCOUNT, environ)
         )
         assert [limit.acquire() for _ in range(3)][:2] == [0, 0]
         assert limit.hour.left == 0
@@ -123,7 +124,7 @@ class TestWithout:
             ({"HOME": str(tmp_path / "home")}, tmp_path / "home" / ".cache"),
             ({"HOME": "/", "XDG_CACHE_HOME": str(tmp_path / "x")}, tmp_path / "x"),
         ):
-            with Memory(ACCOUNT, environ).shared() as starts:
+            with RequestHistory(ACCOUNT, environ).shared() as starts:
                 starts.append(NOW)
             assert file_in(folder).exists()
 
@@ -167,7 +168,7 @@ class TestWithout:
             assert (limit.acquire(), limit.hour.left) == (0, 4)
         assert limit.acquire() == 0
         assert limit.hour.left == 2, "what the file knows counts again, and both were written"
-        assert len(memory_in(tmp_path).recall()) == 3
+        assert len(history_in(tmp_path).recall()) == 3
 
     @pytest.mark.parametrize("call", ["pread", "pwrite", "truncate", "open"])
     def test_a_disk_that_fails(

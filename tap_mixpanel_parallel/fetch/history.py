@@ -28,7 +28,7 @@ _PAUSE: Final = 0.01
 """Seconds between two tries to lock: a run that is stopped must not stop the others."""
 
 
-class Memory:
+class RequestHistory:
     """The file of one project."""
 
     def __init__(self, account: str, environ: Mapping[str, str] = os.environ) -> None:
