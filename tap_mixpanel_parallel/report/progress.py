@@ -85,6 +85,7 @@ class Progress:
     Attributes:
         total: Windows of the run.
         max_attempts: How often a window is requested at most.
+        requests: The requests that have started, also those of windows that have not ended.
         batches: The windows that have ended.
     """
 
@@ -106,6 +107,7 @@ class Progress:
             on_batch_complete: Called as each window ends.
         """
         self.max_attempts = settings.max_attempts
+        self.requests = 0
         self.batches: list[BatchResult] = []
         self._limit = limit
         self._clock = clock
@@ -151,6 +153,7 @@ class Progress:
     def _note_fetch(self, event: FetchEvent, now: float) -> None:
         match event:
             case Requested(window, attempt, path):
+                self.requests += 1
                 self._new.pop(window, None)
                 self._pausing.pop(window, None)
                 self._held_until = 0.0
