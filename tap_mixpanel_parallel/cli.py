@@ -220,10 +220,12 @@ def command_again(arguments: Sequence[str], environ: Mapping[str, str]) -> str:
         environment = environ.get("MELTANO_ENVIRONMENT")
         option = ["--environment", environment] if environment else []
         return f"{shlex.join(['meltano', *option, 'run', extractor])} <your loader>"
-    program = Path(arguments[0]).name
+    path = Path(arguments[0])
+    is_module = path.name == "__main__.py"
+    program = ["python", "-m", path.parent.name] if is_module else [path.name]
     has_state = any(argument.split("=")[0] == "--state" for argument in arguments)
     state = "" if has_state else " --state <the saved state>"
-    return printable(f"{shlex.join([program, *arguments[1:]])}{state} | <your loader>")
+    return printable(f"{shlex.join([*program, *arguments[1:]])}{state} | <your loader>")
 
 
 def exit_code(signum: int) -> int:

@@ -85,6 +85,7 @@ class Progress:
     Attributes:
         total: Windows of the run.
         max_attempts: How often a window is requested at most.
+        requests: The requests that have started, also those of windows that have not ended.
         batches: The windows that have ended.
     """
 
@@ -104,6 +105,7 @@ class Progress:
             clock: The time.
         """
         self.max_attempts = settings.max_attempts
+        self.requests = 0
         self.batches: list[BatchResult] = []
         self._limit = limit
         self._clock = clock
@@ -148,6 +150,7 @@ class Progress:
     def _note_fetch(self, event: FetchEvent, now: float) -> None:
         match event:
             case Requested(window, attempt, path):
+                self.requests += 1
                 self._new.pop(window, None)
                 self._pausing.pop(window, None)
                 self._held_until = 0.0

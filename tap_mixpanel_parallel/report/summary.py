@@ -28,7 +28,7 @@ def numbers_of(progress: Progress | None) -> dict[str, Any]:
         "quarantined_lines": sum(batch.quarantined for batch in result.batches),
         "column_misfits": dict(result.misfits),
         "bytes": sum(batch.size for batch in result.batches),
-        "requests": sum(batch.attempts for batch in result.batches),
+        "requests": progress.requests if progress else 0,
         "seconds": round(result.seconds, 3),
         "failed": [
             batch.window.to_json() | {"attempts": batch.attempts, "error": batch.error}
@@ -48,11 +48,18 @@ def numbers_at_the_end(numbers: Callable[[], dict[str, Any]]) -> Iterator[None]:
     try:
         yield
     except SystemExit as exit_:
-        cause = exit_.__context__
-        error = str(cause) if isinstance(cause, TapError) else None
-        end = {"exit_code": exit_.code, "error": error}
+        end = {"exit_code": exit_.code, "error": _told(exit_.__context__)}
+        raise
+    except BaseException as error:
+        end = {"exit_code": 1, "error": _told(error)}
         raise
     finally:
         if sys.stderr is not None:
             with suppress(OSError, ValueError):  # nobody reads it
                 print(json.dumps(end | numbers()), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _told(error: BaseException | None) -> str | None:
+    if error is None:
+        return None
+    return str(error) if isinstance(error, TapError) else f"{type(error).__name__}: {error}"

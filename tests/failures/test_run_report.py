@@ -112,10 +112,20 @@ def test_a_run_with_a_failed_window(make_lab: LabMaker) -> None:
     assert 'class="warn"' in path.read_text()
 
 
-@pytest.mark.parametrize("state", [["--state", "s.json"], ["--state=s.json"]])
-def test_a_state_that_is_named_stays_so(state: list[str]) -> None:
-    again = command_again(["/bin/tap", "--config", "tap.json", *state], {})
-    assert again == f"tap --config tap.json {' '.join(state)} | <your loader>"
+@pytest.mark.parametrize(
+    ("arguments", "again"),
+    [
+        ("/bin/tap --state s.json", "tap --state s.json"),
+        ("/bin/tap --state=s.json", "tap --state=s.json"),
+        ("/bin/tap --config t.json", "tap --config t.json --state <the saved state>"),
+        (
+            "/lib/tap_mixpanel_parallel/__main__.py --state s.json",
+            "python -m tap_mixpanel_parallel --state s.json",
+        ),
+    ],
+)
+def test_the_command_that_repairs(arguments: str, again: str) -> None:
+    assert command_again(arguments.split(), {}) == f"{again} | <your loader>"
 
 
 def test_meltano_is_named_where_it_is_meltano(make_lab: LabMaker) -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from singer_sdk.exceptions import MapExpressionError
 
 from tap_mixpanel_parallel.cli import one_clear_message
 from tap_mixpanel_parallel.convert.malformed import Malformed
@@ -46,10 +47,12 @@ NOTHING = {
 
 def test_all_numbers(tmp_path: Path) -> None:
     run = Counting(tmp_path, windows=4)
+    for second, (day, attempt) in enumerate([(1, 1), (2, 1), (3, 1), (3, 2), (4, 1)]):
+        run.at(second / 10, run.requested(day, attempt))
     malformed = Malformed(tmp_path / "y", 2, MalformedLineError(1, b"", "x"), b"")
     run.at(1, written(tmp_path, 1, 70, 1000, malformed, duplicates=3, misfits={"os": 1, "plan": 2}))
     run.at(2, written(tmp_path, 2, 30, 500, misfits={"plan": 4}))
-    run.at(3, failed(3, attempts=4))
+    run.at(3, failed(3, attempts=2))
     run.clock.seconds = 112.3456
     assert numbers_of(run.progress) == {
         "windows": 4,
@@ -60,10 +63,10 @@ def test_all_numbers(tmp_path: Path) -> None:
         "quarantined_lines": 2,
         "column_misfits": {"os": 1, "plan": 6},
         "bytes": 1500,
-        "requests": 6,
+        "requests": 5,
         "seconds": 12.346,
         "failed": [
-            {"from_date": "2025-01-03", "to_date": "2025-01-03", "attempts": 4, "error": "HTTP 500"}
+            {"from_date": "2025-01-03", "to_date": "2025-01-03", "attempts": 2, "error": "HTTP 500"}
         ],
     }
 
@@ -81,6 +84,35 @@ def test_a_run_that_ends_with_an_error(capsys: pytest.CaptureFixture[str]) -> No
         raise ExportFailedError("2 windows failed", ParallelFetchResult((), 0.0))
     told = json.loads(capsys.readouterr().err)
     assert told == {"exit_code": 1, "error": "2 windows failed", "events": 7}
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (MapExpressionError("no such field"), "MapExpressionError: no such field"),
+        (RecursionError("too deep"), "RecursionError: too deep"),
+        (KeyError("surprise"), "KeyError: 'surprise'"),
+        (KeyboardInterrupt(), "KeyboardInterrupt: "),
+    ],
+)
+def test_a_run_that_ends_with_an_error_of_others(
+    capsys: pytest.CaptureFixture[str], error: BaseException, told: str
+) -> None:
+    ends = (SystemExit, type(error))
+    with pytest.raises(ends), numbers_at_the_end(dict), one_clear_message(LOG):
+        raise error
+    assert json.loads(capsys.readouterr().err) == {"exit_code": 1, "error": told}
+
+
+def test_a_run_that_ends_before_its_windows(tmp_path: Path) -> None:
+    fault = Fault.parse("status=401")
+    with Sandbox(PROJECT, limits=None, as_of=lambda: AS_OF, faults=[fault]) as sandbox:
+        settings(tmp_path, sandbox, summary_format="json", parallel=False)
+        done = run("tap-mixpanel-parallel", "--config", "tap.json", cwd=tmp_path)
+        made = len(sandbox.requests)
+    told = json.loads(done.stderr.splitlines()[-1])
+    assert (told["exit_code"], told["windows_failed"], told["requests"]) == (1, 0, made)
+    assert made == 1
 
 
 def test_nobody_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:

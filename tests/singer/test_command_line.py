@@ -179,6 +179,16 @@ def test_what_is_refused(arguments: str, env: dict[str, str], said: str) -> None
     assert_refused(invoke(*arguments.split(), env=settings_of(arguments, env)), said)
 
 
+@pytest.mark.parametrize(
+    "arguments", ["--none", "tap.json", "--workers", "--workers many", "--about --format xml"]
+)
+def test_a_command_line_that_makes_no_sense(arguments: str) -> None:
+    ended = invoke(*arguments.split())
+    assert_plain(ended)
+    assert ended.code == 2, "as docs/failures.md says"
+    assert arguments.rsplit(maxsplit=1)[-1] in ended.errors
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "env", "said"), IN_A_SHELL, ids=[row[2][:40] for row in IN_A_SHELL]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from datetime import date
 from typing import TYPE_CHECKING, Any, Final
 
 import duckdb
 import pytest
 import yaml  # type: ignore[import-untyped]
+from packaging.requirements import Requirement
 from singer_sdk.exceptions import ConfigValidationError
 
 from tap_mixpanel_parallel.settings.schema import CONFIG_SCHEMA
@@ -110,6 +112,32 @@ def test_each_group_of_settings_is_enough_and_needed(name: str) -> None:
             without = {other: value for other, value in config.items() if other != setting}
             with pytest.raises(ConfigValidationError, match=setting):
                 PLUGINS[name](config=without)
+
+
+PIP_URLS: Final = [
+    pytest.param(yaml.safe_load(found), id=f"{path.relative_to(ROOT)} {number}")
+    for pattern in ("*.md", "docs/*.md", "*.yml", "meltano/*.yml")
+    for path in sorted(ROOT.glob(pattern))
+    for number, found in enumerate(re.findall("pip_url: ([^`\n]+)", path.read_text()), 1)
+]
+
+
+@pytest.mark.parametrize("pip_url", PIP_URLS)
+def test_meltano_can_install_each_pip_url(pip_url: str) -> None:
+    """It splits one as a shell does, and hands the parts to pip or uv."""
+    address = "https://git.example/tap.git"
+    for part in shlex.split(pip_url.replace("<this repository>", address)):
+        if part == "-e":
+            continue
+        requirement = Requirement(re.sub(r"^\.[^\[]*", PROJECT["name"], part))
+        if requirement.name == PROJECT["name"]:
+            assert part.startswith(".") or requirement.url == f"git+{address}", "no registry has it"
+            assert requirement.extras <= PROJECT["optional-dependencies"].keys()
+
+
+def test_the_documents_say_how_to_install_without_a_clone() -> None:
+    places = {str(each.id).split()[0] for each in PIP_URLS if "git+" in str(each.values[0])}
+    assert places == {"docs/meltano.md", "docs/target-duckdb-batch.md"}
 
 
 @pytest.mark.slow

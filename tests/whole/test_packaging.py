@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import tomllib
@@ -12,7 +13,8 @@ from zipfile import ZipFile
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.support.commands import ROOT, run
+from tests.support.commands import BIN, ROOT, run
+from tests.support.recipes import section
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,3 +101,20 @@ def test_ci_runs_on_each_supported_python() -> None:
     assert PROJECT["requires-python"] == f">={lowest},<{beyond}"
     assert f"Python {lowest} to {newest}" in (ROOT / "README.md").read_text()
     assert f"Python {lowest} to {newest} is needed" in (ROOT / "Makefile").read_text()
+
+
+@pytest.mark.slow
+def test_uv_installs_the_commands(tmp_path: Path) -> None:
+    """As docs/installation.md says it."""
+    commands = tmp_path / "bin"
+    settings = {
+        "UV_TOOL_DIR": str(tmp_path / "tools"),
+        "UV_TOOL_BIN_DIR": str(commands),
+        "UV_PYTHON": sys.executable,
+        # This environment's commands must not hide those that uv has installed.
+        "PATH": os.pathsep.join([str(commands), str(BIN), os.environ["PATH"]]),
+    }
+    done = run("bash", "-ec", section("With uv", "bash"), cwd=ROOT, settings=settings)
+    assert done.returncode == 0, done.stderr
+    assert {each.name for each in commands.iterdir()} == PROJECT["scripts"].keys()
+    assert done.stdout.startswith(f"{PROJECT['name']} v{PROJECT['version']}, ")
