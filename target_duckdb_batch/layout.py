@@ -113,7 +113,8 @@ class Layout:
         comment = next((text for (text,) in found if text and text.startswith(_MARK)), _MARK)
         held = comment.removeprefix(_MARK)
         if held != table.kept_apart:
-            new, old = table.kept_apart or f"not {held}", held or f"not known to be {table.kept_apart}"
+            new = table.kept_apart or f"not {held}"
+            old = held or f"not known to be {table.kept_apart}"
             raise SchemaError(
                 f"stream {table.stream}: its rows are {new}, those of {table.label} are {old}, "
                 "and the two must not be in one table; set another filepath or "

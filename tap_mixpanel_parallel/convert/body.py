@@ -26,6 +26,10 @@ PIECE: Final = 1 << 17
 _AHEAD: Final = 8
 """Pieces that are decompressed ahead: enough that handing them over costs nothing."""
 
+_KEPT: Final = 1 << 20
+"""Bytes that the C library keeps at hand once it has seen so many freed at once, and does not give
+back to the system after each piece (mallopt(3), M_MMAP_THRESHOLD)."""
+
 _LONGEST_LINE: Final = 1 << 24
 """Sixteen times the largest event that Mixpanel ingests (Mixpanel docs, Import Events)."""
 
@@ -61,6 +65,7 @@ def read_blocks(
         SpoolError: If the file can't be read.
         ThreadError: If the machine lets no further thread start.
     """
+    bytes(_KEPT)
     rest = b""
     for data in _read_ahead(_read_pieces(download, piece)):
         lines = data.split(b"\n")
