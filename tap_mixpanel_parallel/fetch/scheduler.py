@@ -23,7 +23,7 @@ from tap_mixpanel_parallel.exceptions import (
     UnknownError,
     drop_frames,
 )
-from tap_mixpanel_parallel.fetch.events import Ended, Requested, Retrying, Waiting
+from tap_mixpanel_parallel.fetch.events import Ended, Refused, Requested, Retrying, Waiting
 from tap_mixpanel_parallel.fetch.hourly import Refusals, at_the_limit, in_vain
 from tap_mixpanel_parallel.fetch.job import Arrival
 
@@ -300,6 +300,8 @@ class Scheduler:
         """Have a refused window go first, once Mixpanel takes requests again."""
         with self._changed:
             pause = self._refusals.refuse(task.requested, self._clock.monotonic(), error)
+        if not self._stopped:
+            self._notify(Refused(task.window, error))
             task.due = 0.0
             task.refused += 1
             heapq.heappush(self._pausing, task)

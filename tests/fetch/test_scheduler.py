@@ -25,7 +25,7 @@ from tap_mixpanel_parallel.exceptions import (
     TransportError,
     UnknownError,
 )
-from tap_mixpanel_parallel.fetch.events import Ended, Requested, Retrying, Waiting
+from tap_mixpanel_parallel.fetch.events import Ended, Refused, Requested, Retrying, Waiting
 from tap_mixpanel_parallel.fetch.hourly import Limits
 from tap_mixpanel_parallel.fetch.job import Arrival, Download, Job, Query
 from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
@@ -426,6 +426,9 @@ class TestHourlyLimit:
 
     def test_a_run_that_does_not_wait_takes_a_429_without_words_for_an_attempt(self) -> None:
         error = RateLimitError("HTTP 429")
+        for window, requests in zip(DAYS[:4], (3, 2, 1, 1), strict=True):
+            kinds = [type(event) for event in told if getattr(event, "window", None) == window]
+            assert kinds == [Requested, Ended, Refused] * (requests - 1) + [Requested, Ended]
         with scheduler_of(
             DAYS[:1], at_once(lambda _: error), policy=self.POLICY, waits=False
         ) as scheduler:
