@@ -104,16 +104,20 @@ def at_the_limit(until: datetime, error: RateLimitError | None) -> HourlyLimitEr
         until: When the next request may start.
         error: What Mixpanel says; None if the tap has counted so many requests itself.
     """
-    who = f"Mixpanel takes no further request ({error})" if error else "the hourly limit is reached"
+    who = f"Mixpanel takes no request for now ({error})" if error else "the hourly limit is reached"
+    is_known = error is None or (error.span == "hour" and error.retry_after is not None)
+    when = f"at {format_moment(until)}" if is_known else "within an hour"
     return HourlyLimitError(
-        f"{who}, and on_hourly_limit is fail. What has arrived is loaded. Run again with this "
-        f"state after {format_moment(until)}, or set on_hourly_limit: wait"
+        f"{who}; the next request may start {when}",
+        "on_hourly_limit is fail, so the run ends here. What has arrived is loaded. Run again "
+        "with this state then, or set on_hourly_limit: wait",
     )
 
 
 def in_vain(error: RateLimitError) -> HourlyLimitError:
     """The end of a run that has waited for over an hour."""
     return HourlyLimitError(
-        f"Mixpanel has taken no request for over an hour ({error}). What has arrived is loaded. "
-        "Run again later with this state, or find out who else uses the project's requests"
+        f"Mixpanel has taken no request for over an hour ({error})",
+        "What has arrived is loaded. Run again later with this state, or find out who else uses "
+        "the project's requests",
     )

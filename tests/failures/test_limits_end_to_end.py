@@ -312,7 +312,7 @@ def test_a_run_that_fails_at_the_hourly_limit(
 
     tap = runs.run("2025-01-01", "2025-01-06", **settings)
 
-    with pytest.raises(HourlyLimitError, match="and on_hourly_limit is fail"):
+    with pytest.raises(HourlyLimitError, match="on_hourly_limit is fail"):
         TapMixpanelParallel(
             config=runs.lab.settings | settings | {"start_date": "2025-01-05"},
             state=json.loads(json.dumps(runs.state)),
