@@ -113,7 +113,7 @@ class RateLimitError(AttemptError):
     Attributes:
         retry_after: Seconds to wait as Mixpanel says, or None if it does not say.
         span: The limit that is reached: that of an `hour`, or of a `moment` (requests in a
-            second, or at once); None if Mixpanel does not say.
+            second, or at once); None if Mixpanel says no more than how short the wait is.
     """
 
     read_on = "docs/failures.md#rate-limit"
@@ -122,7 +122,7 @@ class RateLimitError(AttemptError):
         self,
         message: str,
         retry_after: float | None = None,
-        span: Literal["hour", "moment"] | None = None,
+        span: Literal["hour", "moment"] | None = "hour",
     ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
@@ -130,9 +130,18 @@ class RateLimitError(AttemptError):
 
 
 class HourlyLimitError(TapError):
-    """The hourly limit is reached, and the run does not wait, or has waited in vain."""
+    """The hourly limit is reached, and the run does not wait, or has waited in vain.
+
+    Attributes:
+        reason: Why no request can start, and when one may.
+    """
 
     read_on = "docs/failures.md#rate-limit"
+
+    def __init__(self, reason: str, advice: str) -> None:
+        """Say why, and what to do."""
+        super().__init__(f"{reason}. {advice}")
+        self.reason = reason
 
 
 class LastAttemptError(AttemptError):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from tap_mixpanel_parallel.exceptions import ExportFailedError, TapError
+from tap_mixpanel_parallel.exceptions import ExportFailedError, HourlyLimitError, TapError
 from tap_mixpanel_parallel.fetch.redaction import Redactor
 from tap_mixpanel_parallel.fetch.spool import Spool
 from tap_mixpanel_parallel.forms import as_messages
@@ -209,8 +209,11 @@ class Export:
     ) -> Iterator[Part]:
         display = wanted_display()
         progress, _, run = self._prepare(settings, [window], way, quiet=True)
-        with display(progress) if display else nullcontext():
-            yield from run.parts([window], query)
+        try:
+            with display(progress) if display else nullcontext():
+                yield from run.parts([window], query)
+        except HourlyLimitError as limit:
+            raise HourlyLimitError(limit.reason, "Try again then") from None
         for batch in progress.result.failed:
             error = TapError(batch.error or "")
             error.read_on = batch.read_on or error.read_on

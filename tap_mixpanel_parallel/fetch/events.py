@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Requested:
-    """A request has started; its body grows in the file at `path`."""
+    """A request has started; its body grows in the file at `path`.
+
+    An attempt that the hourly limit has refused does not count: the next has its number.
+    """
 
     window: Window
     attempt: int
@@ -37,6 +40,14 @@ class Retrying:
     attempt: int
     error: AttemptError
     pause: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The hourly limit has refused a request: its window goes first once Mixpanel takes some."""
+
+    window: Window
+    error: AttemptError
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,4 +80,4 @@ class Progressed:
     received: int
 
 
-FetchEvent = Requested | Progressed | Ended | Retrying | Waiting
+FetchEvent = Requested | Progressed | Ended | Retrying | Refused | Waiting

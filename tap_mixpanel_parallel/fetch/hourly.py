@@ -41,6 +41,8 @@ class Refusals:
 
     Requests of others count, so nobody knows when the limit lets the next one pass. It is asked
     again after pauses that grow, by one request before the others, and for a bit over an hour.
+    Whether it has taken a request shows only when that has ended, which may be after a later one
+    was refused.
     """
 
     def __init__(self, policy: RetryPolicy) -> None:
@@ -54,13 +56,16 @@ class Refusals:
         self._first = self._last = 0.0
         self._until = 0.0
 
-    def refuse(self, started: float, now: float, error: RateLimitError) -> float | None:
+    def refuse(
+        self, started: float, now: float, error: RateLimitError, *, others: int = 0
+    ) -> float | None:
         """A request was refused.
 
         Args:
             started: When it started.
             now: When it was refused.
             error: What Mixpanel says.
+            others: How many requests are under way, so that Mixpanel may have taken one of them.
 
         Returns:
             Seconds until the next may start: 0 if that is known already, None if there is no use
@@ -71,13 +76,13 @@ class Refusals:
         if not self._count:
             self._first = now
         left = self._first + self._policy.longest_limited_pause - now
-        if left <= 0:
+        if left <= 0 and not others:
             return None
         self._count += 1
         self._last = now
-        # The last of them comes when an hour is over, whatever the pauses before were.
-        pause = min(self._policy.limited_pause(self._count, error), left)
-        pause = max(pause, self._policy.first_limited_pause)
+        pause = self._policy.hourly_pause(self._count, error)
+        if left > 0:  # one comes when an hour is over, whatever the pauses before were
+            pause = max(min(pause, left), self._policy.first_limited_pause)
         self._until = now + pause
         return pause
 
@@ -86,6 +91,9 @@ class Refusals:
         if started > self._last:
             self._count = 0
             self._until = 0.0
+        elif self._count and started > self._first:
+            self._count = 1
+            self._first = started
 
     def start(self, now: float) -> None:
         """A request starts; if it is the first after a pause, the others wait for what it meets."""
@@ -104,16 +112,20 @@ def at_the_limit(until: datetime, error: RateLimitError | None) -> HourlyLimitEr
         until: When the next request may start.
         error: What Mixpanel says; None if the tap has counted so many requests itself.
     """
-    who = f"Mixpanel takes no further request ({error})" if error else "the hourly limit is reached"
+    who = f"Mixpanel takes no request for now ({error})" if error else "the hourly limit is reached"
+    is_known = error is None or (error.span == "hour" and error.retry_after is not None)
+    when = f"at {format_moment(until)}" if is_known else "within an hour"
     return HourlyLimitError(
-        f"{who}, and on_hourly_limit is fail. What has arrived is loaded. Run again with this "
-        f"state after {format_moment(until)}, or set on_hourly_limit: wait"
+        f"{who}; the next request may start {when}",
+        "on_hourly_limit is fail, so the run ends here. What has arrived is loaded. Run again "
+        "with this state then, or set on_hourly_limit: wait",
     )
 
 
 def in_vain(error: RateLimitError) -> HourlyLimitError:
     """The end of a run that has waited for over an hour."""
     return HourlyLimitError(
-        f"Mixpanel has taken no request for over an hour ({error}). What has arrived is loaded. "
-        "Run again later with this state, or find out who else uses the project's requests"
+        f"Mixpanel has taken no request for over an hour ({error})",
+        "What has arrived is loaded. Run again later with this state, or find out who else uses "
+        "the project's requests",
     )

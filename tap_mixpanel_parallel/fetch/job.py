@@ -85,7 +85,7 @@ class Arrival:
 
     Attributes:
         window: The days.
-        attempts: How often they were requested.
+        attempts: How often they were requested; what the hourly limit refused does not count.
         started: When the first request started, in the scheduler's seconds.
         download: The body; None if the window has failed.
         error: Why the window has failed.

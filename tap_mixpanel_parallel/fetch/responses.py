@@ -152,12 +152,13 @@ def _read_error(response: requests.Response, redact: Callable[[str], str]) -> st
 
 
 def _span(said: str, retry_after: float | None) -> Literal["hour", "moment"] | None:
-    """Which limit a 429 is about, by what it says."""
+    """Which limit a 429 is about: that of an hour, if it says nothing."""
     said = said.lower()
     if "hour" in said or (retry_after or 0) >= _LONG_SECONDS:
         return "hour"
-    is_short = "in progress" in said or "second" in said or "concurrent" in said
-    return "moment" if is_short or retry_after is not None else None
+    if "in progress" in said or "second" in said or "concurrent" in said:
+        return "moment"
+    return "hour" if retry_after is None else None
 
 
 def _retry_after(response: requests.Response) -> float | None:

@@ -21,7 +21,7 @@ class RetryPolicy:
     """How often a window is tried, and how long the pauses are.
 
     Attributes:
-        max_attempts: Requests for one window in one run.
+        max_attempts: Attempts at one window in one run.
         first_pause: Seconds; each further pause is three times as long.
         first_limited_pause: The same after a 429.
         longest_pause: Seconds.
@@ -40,20 +40,28 @@ class RetryPolicy:
         """Seconds to wait before the next attempt; None if there is none.
 
         Args:
-            attempts: How often the window has been requested.
+            attempts: How often the window has been tried.
             error: Why the last attempt failed; a 429 may say how long to wait.
         """
         if attempts >= self.max_attempts or isinstance(error, LastAttemptError):
             return None
-        if isinstance(error, RateLimitError):
-            return self.limited_pause(attempts, error)
-        return self._grown(self.first_pause, attempts) + self.jitter()
+        if not isinstance(error, RateLimitError):
+            pause = self._grown(self.first_pause, attempts)
+        elif error.retry_after is None:
+            pause = self._grown(self.first_limited_pause, attempts)
+        else:
+            pause = min(error.retry_after, self.longest_limited_pause)
+        return pause + self.jitter()
 
-    def limited_pause(self, attempts: int, error: RateLimitError) -> float:
-        """Seconds to wait after so many requests that met a 429."""
-        if error.retry_after is not None:
-            return min(error.retry_after, self.longest_limited_pause) + self.jitter()
-        return self._grown(self.first_limited_pause, attempts) + self.jitter()
+    def hourly_pause(self, refusals: int, error: RateLimitError) -> float:
+        """Seconds to wait for the hourly limit.
+
+        Args:
+            refusals: How often Mixpanel has refused since it took a request.
+            error: What it says; a `Retry-After` that is short has not helped if it refuses again.
+        """
+        said = min(error.retry_after or 0.0, self.longest_limited_pause)
+        return max(said, self._grown(self.first_limited_pause, refusals)) + self.jitter()
 
     def _grown(self, first: float, attempts: int) -> float:
         return min(first * _GROWTH ** min(attempts - 1, _STEPS), self.longest_pause)

@@ -23,7 +23,7 @@ from tap_mixpanel_parallel.exceptions import (
     UnknownError,
     drop_frames,
 )
-from tap_mixpanel_parallel.fetch.events import Ended, Requested, Retrying, Waiting
+from tap_mixpanel_parallel.fetch.events import Ended, Refused, Requested, Retrying, Waiting
 from tap_mixpanel_parallel.fetch.hourly import Refusals, at_the_limit, in_vain
 from tap_mixpanel_parallel.fetch.job import Arrival
 
@@ -53,10 +53,14 @@ class _Task:
 
     due: float
     window: Window
-    attempts: int = 0
+    requests: int = 0
     refused: int = 0
     started: float = field(default=0.0, compare=False)
     requested: float = field(default=0.0, compare=False)
+
+    @property
+    def attempts(self) -> int:
+        return self.requests - self.refused
 
 
 class Scheduler:
@@ -76,7 +80,7 @@ class Scheduler:
 
         Args:
             windows: What to fetch, first things first.
-            make_job: The job for a window's attempt, counted from 1.
+            make_job: The job for a window's request, counted from 1.
             submit: Has a job done, by whatever executor.
             limits: How fast to go.
             notify: Told of what happens.
@@ -245,10 +249,10 @@ class Scheduler:
         with self._changed:
             self._under_way += 1
             self._refusals.start(now)
-            task.attempts += 1
+            task.requests += 1
             task.requested = now
             task.started = task.started or now
-        job = self._make_job(task.window, task.attempts)
+        job = self._make_job(task.window, task.requests)
         self._notify(Requested(task.window, task.attempts, job.path))
         try:
             future = self._submit(job)
@@ -278,10 +282,12 @@ class Scheduler:
     def _end_task(self, task: _Task, error: AttemptError) -> None:
         """Have a window wait for its next attempt, or fail with this error."""
         drop_frames(error)
-        if isinstance(error, RateLimitError) and self._is_hourly(error):
+        pause = self._limits.retries.pause(task.attempts, error)
+        # A short wait that Mixpanel names may be untrue.
+        hourly = ("hour",) if pause is not None else ("hour", None)
+        if isinstance(error, RateLimitError) and error.span in hourly:
             self._hold(task, error)
             return
-        pause = self._limits.retries.pause(task.attempts - task.refused, error)
         if pause is None:
             self._arrivals.put(Arrival(task.window, task.attempts, task.started, error=error))
             return
@@ -292,14 +298,13 @@ class Scheduler:
             heapq.heappush(self._pausing, task)
             self._changed.notify_all()
 
-    def _is_hourly(self, error: RateLimitError) -> bool:
-        """Whether a refusal is waited out; one that says nothing is, in a run that waits."""
-        return error.span == "hour" or (error.span is None and self._limits.waits)
-
     def _hold(self, task: _Task, error: RateLimitError) -> None:
         """Have a refused window go first, once Mixpanel takes requests again."""
+        if not self._stopped:
+            self._notify(Refused(task.window, error))
         with self._changed:
-            pause = self._refusals.refuse(task.requested, self._clock.monotonic(), error)
+            now, others = self._clock.monotonic(), self._under_way - 1
+            pause = self._refusals.refuse(task.requested, now, error, others=others)
             task.due = 0.0
             task.refused += 1
             heapq.heappush(self._pausing, task)

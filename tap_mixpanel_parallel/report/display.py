@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tap_mixpanel_parallel.exceptions import ThreadError
-from tap_mixpanel_parallel.report.position import tell_count, tell_time_left
+from tap_mixpanel_parallel.report.position import tell_count, tell_time_left, tell_waiting
 from tap_mixpanel_parallel.wording import counted, format_bytes, format_seconds, printable
 
 if TYPE_CHECKING:
@@ -173,9 +173,8 @@ def render(progress: Progress, height: int) -> RenderableType:
     parts: list[RenderableType] = [whole, _line(", ".join(told)), *rows[:room]]
     if len(rows) > room:
         parts.append(_line(f"and {len(rows) - room} more", style="dim"))
-    if (until := progress.held_until) is not None:
-        clock = f"{until.astimezone():%H:%M}"
-        parts.append(_line(f"waiting for the hourly limit until {clock}", style="yellow"))
+    if waiting := tell_waiting(progress):
+        parts.append(_line(waiting, style="yellow"))
     if progress.arrived:
         parts.append(_line(f"{counted(progress.arrived, 'window')} on the way to the loader"))
     if failed:

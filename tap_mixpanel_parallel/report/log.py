@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from tap_mixpanel_parallel.exceptions import AttemptError, ThreadError
 from tap_mixpanel_parallel.fetch.events import Retrying, Waiting
 from tap_mixpanel_parallel.report.observers import Converted, Failed, LeftOut
-from tap_mixpanel_parallel.report.position import tell_position
+from tap_mixpanel_parallel.report.position import tell_position, tell_waiting
 from tap_mixpanel_parallel.report.results import tell_misfits
 from tap_mixpanel_parallel.wording import counted, format_bytes, format_moment, format_seconds
 from tap_mixpanel_parallel.write.output import Written
@@ -181,6 +181,8 @@ class LogLines:
             )
         if progress.arrived:
             found.append(f"{counted(progress.arrived, 'window')} on the way to the loader")
+        if wait := tell_waiting(progress):
+            found.append(wait)
         if found:
             self._logger.log(
                 self._shown, "under way: %s (%s)", "; ".join(found), tell_position(progress)

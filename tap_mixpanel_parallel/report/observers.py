@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tap_mixpanel_parallel.fetch.events import Ended, Progressed, Requested, Retrying, Waiting
+from tap_mixpanel_parallel.fetch.events import FetchEvent
 from tap_mixpanel_parallel.write.output import Written
 
 if TYPE_CHECKING:
@@ -55,9 +55,7 @@ class LeftOut:
     reason: str
 
 
-RunEvent = (
-    Requested | Progressed | Ended | Retrying | Waiting | Converted | Written | Failed | LeftOut
-)
+RunEvent = FetchEvent | Converted | Written | Failed | LeftOut
 Observer = Callable[[RunEvent], None]
 
 

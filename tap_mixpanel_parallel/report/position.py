@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tap_mixpanel_parallel.wording import counted, format_seconds
+from tap_mixpanel_parallel.wording import counted, format_moment, format_seconds
 
 if TYPE_CHECKING:
     from tap_mixpanel_parallel.report.progress import Progress
@@ -23,6 +23,16 @@ def tell_time_left(progress: Progress) -> str:
         return "done"
     seconds = progress.seconds_left
     return "" if seconds is None else f"about {format_seconds(max(seconds, 1.0))} left"
+
+
+def tell_waiting(progress: Progress) -> str:
+    """Until when the hourly limit lets no request start; empty if it holds none back."""
+    if (waiting := progress.waiting) is None:
+        return ""
+    until = format_moment(waiting.until)
+    if waiting.error is None:
+        return f"waiting for the hourly limit until {until}"
+    return f"waiting: Mixpanel is asked again at {until} (hourly limit)"
 
 
 def tell_position(progress: Progress) -> str:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from tap_mixpanel_parallel.fetch.events import Ended, Progressed, Requested, Retrying, Waiting
+from tap_mixpanel_parallel.fetch.events import (
+    Ended,
+    Progressed,
+    Refused,
+    Requested,
+    Retrying,
+    Waiting,
+)
 from tap_mixpanel_parallel.fetch.rate_limit import SECOND
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.report.estimate import Expected, Fetched, Pace
@@ -17,7 +23,6 @@ from tap_mixpanel_parallel.write.output import Written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from datetime import datetime
     from pathlib import Path
 
     from tap_mixpanel_parallel.clock import Clock
@@ -34,7 +39,7 @@ class Request:
 
     Attributes:
         window: The days.
-        attempt: How often they were requested, this time included.
+        attempt: How often they were tried, this time included.
         started: When it started, in the clock's seconds.
         path: The file that its body grows in.
         remote: How far it is on another machine; None if this one makes it.
@@ -84,7 +89,7 @@ class Progress:
 
     Attributes:
         total: Windows of the run.
-        max_attempts: How often a window is requested at most.
+        max_attempts: How often a window is tried at most.
         requests: The requests that have started, also those of windows that have not ended.
         batches: The windows that have ended.
     """
@@ -111,13 +116,14 @@ class Progress:
         self._clock = clock
         self._started = clock.monotonic()
         self._pace = Pace(settings.concurrency, SECOND / settings.requests_per_second)
-        self._new = dict.fromkeys(windows)  # those that were never requested
+        self._new = dict.fromkeys(windows)  # those that wait for a request
         self.total = len(self._new)
         self._active: dict[Window, Request] = {}
         self._pausing: dict[Window, Pausing] = {}
         self._remote: dict[Window, Progressed] = {}
         self._arrived: dict[Window, _Receipt] = {}
         self._held_until = 0.0
+        self._waiting: Waiting | None = None
         # They are written one after another; how long that took, and until when.
         self._days_written, self._seconds_of_writing, self._written_at = 0, 0.0, 0.0
 
@@ -144,7 +150,7 @@ class Progress:
                 self._new[rest] = None  # it is requested in its place
             case LeftOut(arrival):
                 self._end(arrival)
-            case Requested() | Progressed() | Ended() | Retrying() | Waiting():
+            case Requested() | Progressed() | Ended() | Retrying() | Refused() | Waiting():
                 self._note_fetch(event, now)
 
     def _note_fetch(self, event: FetchEvent, now: float) -> None:
@@ -153,6 +159,7 @@ class Progress:
                 self.requests += 1
                 self._new.pop(window, None)
                 self._pausing.pop(window, None)
+                self._arrived.pop(window, None)
                 self._held_until = 0.0
                 self._remote.pop(window, None)
                 self._active[window] = Request(window, attempt, now, path)
@@ -164,8 +171,11 @@ class Progress:
             case Retrying(window, attempt, _, pause):
                 self._arrived.pop(window, None)
                 self._pausing[window] = Pausing(window, attempt + 1, now + pause)
+            case Refused(window):
+                self._arrived.pop(window, None)
+                self._new[window] = None  # it is no attempt
             case Waiting(_, seconds):
-                self._held_until = now + seconds
+                self._held_until, self._waiting = now + seconds, event
 
     @property
     def active(self) -> list[Request]:
@@ -187,10 +197,9 @@ class Progress:
         return len(self._arrived)
 
     @property
-    def held_until(self) -> datetime | None:
-        """When the hourly limit lets the next request start; None if it holds none back."""
-        seconds = self._held_until - self.now()
-        return self._clock.now() + timedelta(seconds=seconds) if seconds > 0 else None
+    def waiting(self) -> Waiting | None:
+        """The wait for the hourly limit; None if that holds no request back."""
+        return self._waiting if self._held_until > self.now() else None
 
     @property
     def failed(self) -> list[Window]:
@@ -218,8 +227,9 @@ class Progress:
             return held or None
         now = self.now()
         under_way = [Expected(len(r.window), now - r.started, r.received) for r in self.active]
-        to_come = [Expected(len(p.window), pause=max(p.due - now, 0.0)) for p in self.pausing]
-        to_come += [Expected(len(window)) for window in new]
+        pause = max(self._held_until - now, 0.0)
+        to_come = [Expected(len(p.window), pause=max(p.due - now, pause)) for p in self.pausing]
+        to_come += [Expected(len(window), pause=pause) for window in new]
         fetching = self._pace.seconds_to_fetch(under_way, to_come)
         if held:
             fetching = max(fetching, held + self._pace.seconds_of(len(new[-1])))

@@ -26,7 +26,7 @@ class BatchResult:
         events: How many events were handed to the loader; 0 if it failed.
         size: The bytes received in the attempt that counted, compressed.
         seconds: From the window's first request to its outcome.
-        attempts: How often it was requested.
+        attempts: How often it was tried; what the hourly limit refused does not count.
         error: Why it failed; None if it is loaded.
         quarantined: Lines that went to the quarantine file.
         duplicates: How many events repeat one of the window: they are among `events`, or

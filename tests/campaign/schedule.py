@@ -208,7 +208,7 @@ def _effect(dice: Random) -> Effect:
         (
             Status(dice.choice((500, 502, 503, 504)), b"<h1>busy</h1>", "text/html"),
             Status(dice.choice((400, 401, 402, 403, 404))),
-            Status(429, retry_after=dice.choice(("1", None))),
+            dice.choice((Status(429, b"too many in progress", retry_after="1"), Status(429))),
             Reset(),
             Reset(at),
             Cut(at),

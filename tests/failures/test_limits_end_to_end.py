@@ -139,6 +139,7 @@ def test_seventy_windows_meet_no_429(
         (None, (5, 6)),
         ("soon", (5, 6)),
         ("0", (0, 1)),
+        ("30", (30, 31)),
         ("99999999999", (3700, 3701)),
         ("Fri, 31 Dec 9999 23:59:59 GMT", (3700, 3701)),
     ],
@@ -312,7 +313,7 @@ def test_a_run_that_fails_at_the_hourly_limit(
 
     tap = runs.run("2025-01-01", "2025-01-06", **settings)
 
-    with pytest.raises(HourlyLimitError, match="and on_hourly_limit is fail"):
+    with pytest.raises(HourlyLimitError, match="on_hourly_limit is fail"):
         TapMixpanelParallel(
             config=runs.lab.settings | settings | {"start_date": "2025-01-05"},
             state=json.loads(json.dumps(runs.state)),

@@ -89,7 +89,7 @@ TRANSIENT: Final[dict[str, tuple[Effect, str]]] = {
     "504": (Status(504, b"\xff\xfe", "text/plain"), "HTTP 504"),
     "599": (Status(599), "HTTP 599"),
     "204": (Status(204, b""), "HTTP 204"),
-    "429": (Status(429, retry_after="0"), "HTTP 429"),
+    "429": (Status(429, b"too many in progress", retry_after="0"), "HTTP 429"),
     "cut": (Cut("middle"), "ended|broken|incomplete|invalid"),
     "cut at the first byte": (Cut(0), "ended|broken|incomplete|invalid"),
     "cut before the last byte": (Cut(-1), "ended|broken|incomplete|invalid"),

@@ -196,6 +196,34 @@ class TestErrors:
         assert found.retry_after == pytest.approx(3600, abs=10)
 
     @pytest.mark.parametrize(
+        ("said", "retry_after", "span"),
+        [
+            ("1/100 queries running concurrently and 61/60 in the last hour", None, "hour"),
+            ("1/100 queries running concurrently and 4/3 in the last second", None, "moment"),
+            ("too many export requests in progress for this project", "1", "moment"),
+            ("too many export requests in progress for this project", "3600", "hour"),
+            ("", None, "hour"),
+            ("slow down", "60", "hour"),
+            ("slow down", "30", None),
+            ("", "0", None),
+        ],
+    )
+    def test_which_limit_it_is(
+        self,
+        requests_mock: Mocker,
+        path: Path,
+        said: str,
+        retry_after: str | None,
+        span: str | None,
+    ) -> None:
+        """As docs/failures.md has it."""
+        headers = {} if retry_after is None else {"Retry_After": retry_after}
+        answer(requests_mock, problem(said), 429, **headers)
+        found = error(path)
+        assert isinstance(found, RateLimitError)
+        assert found.span == span
+
+    @pytest.mark.parametrize(
         ("raised", "text"),
         [
             (requests.ReadTimeout("x"), "no byte for 600 seconds (request_timeout)"),

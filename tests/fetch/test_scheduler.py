@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 import pickle
 import threading
+from collections import Counter
 from concurrent.futures import Future
 from datetime import UTC, date, datetime
+from itertools import chain, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tap_mixpanel_parallel.clock import Clock
 from tap_mixpanel_parallel.exceptions import (
     AttemptError,
     HourlyLimitError,
@@ -25,7 +29,7 @@ from tap_mixpanel_parallel.exceptions import (
     TransportError,
     UnknownError,
 )
-from tap_mixpanel_parallel.fetch.events import Ended, Requested, Retrying, Waiting
+from tap_mixpanel_parallel.fetch.events import Ended, Refused, Requested, Retrying, Waiting
 from tap_mixpanel_parallel.fetch.hourly import Limits
 from tap_mixpanel_parallel.fetch.job import Arrival, Download, Job, Query
 from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
@@ -98,6 +102,53 @@ def at_once(outcome: Callable[[Job], Exception | None]) -> Callable[[Job], Futur
         return future
 
     return submit
+
+
+class VirtualMixpanel(Clock):
+    """A clock, and an executor whose jobs end by it. Time passes as the scheduler waits."""
+
+    def __init__(self, answer: Callable[[float], tuple[float, Exception | None]]) -> None:
+        """Answer by the seconds at which a request starts: how long it takes, and its error."""
+        self._answer = answer
+        self._seconds = 0.0
+        self._under_way: list[tuple[float, int, Job, Exception | None, Future[Download]]] = []
+        self.requests: list[tuple[float, Exception | None]] = []
+
+    def monotonic(self) -> float:
+        return self._seconds
+
+    def submit(self, job: Job) -> Future[Download]:
+        future: Future[Download] = Future()
+        seconds, error = self._answer(self._seconds)
+        self.requests.append((self._seconds, error))
+        end = (self._seconds + seconds, len(self.requests), job, error, future)
+        heapq.heappush(self._under_way, end)
+        return future
+
+    def wait(self, condition: threading.Condition, seconds: float | None) -> None:
+        if self._under_way and self._under_way[0][0] <= self._seconds + (seconds or 1e9):
+            self._seconds, _, job, error, future = heapq.heappop(self._under_way)
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(Download(job.path, False, 7, datetime(2025, 1, 1, tzinfo=UTC)))
+        elif seconds is not None:
+            self._seconds += seconds
+        else:
+            condition.wait(0.05)
+
+    def run(self, windows: int) -> tuple[list[Arrival], TapError | None]:
+        """What comes of a run of so many windows; nobody deals with them before its end."""
+        limit = RateLimit(per_second=1000, per_hour=10**6, clock=self.monotonic)
+        limits = Limits(windows, limit, RetryPolicy(max_attempts=1, jitter=lambda: 0.0))
+        arrivals: list[Arrival] = []
+        with Scheduler(DAYS[:windows], make_job, self.submit, limits, clock=self) as scheduler:
+            try:
+                while len(arrivals) < windows:
+                    arrivals.append(take(scheduler))
+            except TapError as error:
+                return arrivals, error
+        return arrivals, None
 
 
 def scheduler_of(
@@ -352,11 +403,10 @@ class TestHourlyLimit:
     POLICY = RetryPolicy(max_attempts=1, first_limited_pause=0.01, jitter=lambda: 0.0)
     HOURLY = RateLimitError("HTTP 429: 61/60 queries running in the last hour", span="hour")
 
-    @pytest.mark.parametrize("span", ["hour", None])
-    def test_it_is_no_attempt_and_keeps_the_order(self, span: Literal["hour"] | None) -> None:
+    def test_it_is_no_attempt_and_keeps_the_order(self) -> None:
         workers = Workers()
         told: list[FetchEvent] = []
-        refusal = RateLimitError("HTTP 429", span=span)
+        refusal = RateLimitError("HTTP 429")
         with scheduler_of(
             DAYS[:4], workers.submit, workers=2, policy=self.POLICY, notify=told.append
         ) as scheduler:
@@ -376,14 +426,87 @@ class TestHourlyLimit:
         assert [wait.error for wait in waits] == [refusal] * 2, "the second of two is no news"
         assert [wait.seconds for wait in waits] == pytest.approx([0.01, 0.03])
         assert not any(isinstance(event, Retrying) for event in told)
+        for window, requests in zip(DAYS[:4], (3, 2, 1, 1), strict=True):
+            kinds = [type(event) for event in told if getattr(event, "window", None) == window]
+            assert kinds == [Requested, Ended, Refused] * (requests - 1) + [Requested, Ended]
 
     def test_other_errors_have_all_their_attempts_left(self) -> None:
         steps = iter([self.HOURLY, self.HOURLY, TransportError("reset"), None])
         policy = RetryPolicy(2, 0.0, 0.01, jitter=lambda: 0.0)
+        told: list[FetchEvent] = []
         outcomes = at_once(lambda _: next(steps))
-        with scheduler_of(DAYS[:1], outcomes, policy=policy) as scheduler:
+        with scheduler_of(DAYS[:1], outcomes, policy=policy, notify=told.append) as scheduler:
             body = take(scheduler)
-        assert (body.attempts, body.error) == (4, None)
+        assert (body.attempts, body.error) == (2, None)
+        requested = [event for event in told if isinstance(event, Requested)]
+        assert [event.attempt for event in requested] == [1, 1, 1, 2]
+        assert len({event.path for event in requested}) == 4, "each has a file of its own"
+        assert [event.attempt for event in told if isinstance(event, Retrying)] == [1]
+
+    def test_what_fails_in_the_end_has_as_many_attempts_as_it_may(self) -> None:
+        steps = iter([self.HOURLY, TransportError("reset"), self.HOURLY, TransportError("reset")])
+        policy = RetryPolicy(2, 0.0, 0.01, jitter=lambda: 0.0)
+        with scheduler_of(DAYS[:1], at_once(lambda _: next(steps)), policy=policy) as scheduler:
+            body = take(scheduler)
+        assert (body.attempts, str(body.error)) == (2, "reset")
+
+    @pytest.mark.parametrize("waits", [True, False])
+    def test_a_short_wait_that_helps_no_attempt_is_that_of_the_hour(self, waits: bool) -> None:
+        steps = chain(repeat(RateLimitError("HTTP 429", 0.0, span=None), 4), [None])
+        policy = RetryPolicy(2, first_limited_pause=0.01, jitter=lambda: 0.0)
+        told: list[FetchEvent] = []
+        with scheduler_of(
+            DAYS[:1],
+            at_once(lambda _: next(steps)),
+            policy=policy,
+            notify=told.append,
+            waits=waits,
+        ) as scheduler:
+            if waits:
+                assert (take(scheduler).attempts, next(steps, "all")) == (2, "all")
+            else:
+                with pytest.raises(HourlyLimitError, match="on_hourly_limit is fail"):
+                    take(scheduler)
+        kinds = [type(event) for event in told if isinstance(event, Refused | Retrying)]
+        assert kinds == [Retrying, *[Refused] * (3 if waits else 1)]
+
+    def test_mixpanel_takes_one_of_many_now_and_then(self) -> None:
+        """While that one comes, which takes half a minute, all others are refused."""
+        free = [1000.0, 2000.0, 3000.0, 4000.0, 5000.0, 6000.0]
+
+        def answer(now: float) -> tuple[float, Exception | None]:
+            if not free or now < free[0]:
+                return 0.1, self.HOURLY
+            del free[0]
+            return 30.0, None
+
+        mixpanel = VirtualMixpanel(answer)
+        arrivals, error = mixpanel.run(6)
+        assert error is None
+        assert Counter(arrival.attempts for arrival in arrivals) == {1: 6}
+        assert mixpanel.monotonic() > 6000
+        refused = [error for _, error in mixpanel.requests if error]
+        assert len(refused) < 100, "the pauses grow"
+
+    def test_a_long_download_is_no_hour_in_vain(self) -> None:
+        """Mixpanel has taken one, as shows when that has ended; then it takes the other."""
+
+        def answer(now: float) -> tuple[float, Exception | None]:
+            return (6000.0, None) if 2 < now < 7 or now > 5000 else (0.1, self.HOURLY)
+
+        mixpanel = VirtualMixpanel(answer)
+        arrivals, error = mixpanel.run(2)
+        assert (error, len(arrivals)) == (None, 2)
+        assert mixpanel.monotonic() > 11_000
+
+    def test_an_hour_in_vain_ends_the_run(self) -> None:
+        outcomes = chain([None], repeat(self.HOURLY))
+        mixpanel = VirtualMixpanel(lambda _: (1.0, next(outcomes)))
+        arrivals, error = mixpanel.run(20)
+        assert isinstance(error, HourlyLimitError)
+        assert str(error).startswith("Mixpanel has taken no request for over an hour (HTTP 429")
+        assert len(arrivals) == 1
+        assert 3700 < mixpanel.monotonic() < 3720
 
     def test_a_limit_of_a_moment_is_an_attempt(self) -> None:
         error = RateLimitError("HTTP 429: too many in progress", span="moment")
@@ -412,7 +535,7 @@ class TestHourlyLimit:
             workers.end()
             workers.end()
             assert [take(scheduler).window for _ in range(2)] == DAYS[1:3]
-            with pytest.raises(HourlyLimitError, match="and on_hourly_limit is fail"):
+            with pytest.raises(HourlyLimitError, match="on_hourly_limit is fail"):
                 take(scheduler)
         assert len(workers.started) == 3
 
@@ -421,15 +544,19 @@ class TestHourlyLimit:
         with scheduler_of(DAYS, at_once(lambda _: None), limit=limit, waits=False) as scheduler:
             for _ in range(2):
                 scheduler.task_done(take(scheduler))
-            with pytest.raises(HourlyLimitError, match="the hourly limit is reached, and on_"):
+            with pytest.raises(
+                HourlyLimitError,
+                match=r"^the hourly limit is reached; the next request may start at \S+ UTC\. on_",
+            ):
                 take(scheduler)
 
-    def test_a_run_that_does_not_wait_takes_a_429_without_words_for_an_attempt(self) -> None:
-        error = RateLimitError("HTTP 429")
-        with scheduler_of(
-            DAYS[:1], at_once(lambda _: error), policy=self.POLICY, waits=False
-        ) as scheduler:
-            assert take(scheduler).error is error
+    def test_a_run_that_does_not_wait_ends_when_mixpanel_says_that_it_may_go_on(self) -> None:
+        error = RateLimitError("HTTP 429", 1800.0)
+        with (
+            scheduler_of(DAYS, at_once(lambda _: error), waits=False) as scheduler,
+            pytest.raises(HourlyLimitError, match=r"\(HTTP 429\); the next .* start at \S+ UTC\."),
+        ):
+            take(scheduler)
 
 
 class TestThreads:

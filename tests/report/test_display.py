@@ -15,7 +15,7 @@ import sys
 import termios
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 from threading import Thread
 from time import monotonic
@@ -26,7 +26,7 @@ import pytest
 from rich.console import Console, ConsoleDimensions
 
 from tap_mixpanel_parallel import cli
-from tap_mixpanel_parallel.exceptions import TransportError
+from tap_mixpanel_parallel.exceptions import RateLimitError, TransportError
 from tap_mixpanel_parallel.fetch.events import Ended, Progressed, Retrying, Waiting
 from tap_mixpanel_parallel.report import display
 from tap_mixpanel_parallel.report.display import Screen
@@ -341,9 +341,13 @@ class TestRender:
 
     def test_a_wait_for_the_hourly_limit(self, tmp_path: Path) -> None:
         run = Shown(tmp_path)
-        run.at(0, Waiting(datetime(2025, 1, 1, tzinfo=UTC), 3300.0))
-        until = (run.clock.now() + timedelta(seconds=3300)).astimezone()
-        assert run.lines()[-1] == f"waiting for the hourly limit until {until:%H:%M}"
+        until = datetime(2025, 1, 1, 14, 20, 7, tzinfo=UTC)
+        run.at(0, Waiting(until, 3300.0))
+        assert run.lines()[-1] == "waiting for the hourly limit until 14:20:07 UTC"
+        run.at(0, Waiting(until, 3300.0, RateLimitError("HTTP 429")))
+        told = "waiting: Mixpanel is asked again at 14:20:07 UTC (hourly limit)"
+        assert run.lines()[-1] == told
+        assert "14:20:07 UTC" in run.lines(width=60)[-1]
         run.clock.seconds += 3300
         assert "hourly" not in str(run.lines())
 

@@ -18,7 +18,7 @@ from tap_mixpanel_parallel.exceptions import (
     ThreadError,
     TransportError,
 )
-from tap_mixpanel_parallel.fetch.events import Ended, Retrying, Waiting
+from tap_mixpanel_parallel.fetch.events import Ended, Refused, Retrying, Waiting
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.report import log
 from tap_mixpanel_parallel.report.log import LogLines
@@ -173,6 +173,27 @@ def test_a_pause_or_a_loader_alone_is_under_way_too(
     run.log.tell_under_way()
     assert caplog.messages[0] == "under way: 1 window on the way to the loader (0 of 3 windows)"
     assert caplog.messages[2].startswith("under way: 1 window to be tried again, the first ")
+
+
+@pytest.mark.parametrize("error", [None, RateLimitError("HTTP 429")])
+def test_a_wait_for_the_hourly_limit_is_told_again_and_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, error: RateLimitError | None
+) -> None:
+    """By the tap's own count, or as Mixpanel refuses."""
+    caplog.set_level(logging.INFO)
+    run = Logging(tmp_path)
+    if error is not None:
+        run.at(0, run.requested(1))
+        run.at(1, Ended(window(1)))
+        run.at(1, Refused(window(1), error))
+    run.at(1, Waiting(datetime(2025, 1, 1, 14, 20, 7, tzinfo=UTC), 3300.0, error))
+    caplog.clear()
+    run.clock.seconds += 3000
+    run.log.tell_under_way()
+    told = "waiting for the hourly limit until 14:20:07 UTC"
+    if error is not None:
+        told = "waiting: Mixpanel is asked again at 14:20:07 UTC (hourly limit)"
+    assert caplog.messages == [f"under way: {told} (0 of 3 windows)"]
 
 
 def test_what_is_under_way_is_told_again_and_again(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tap_mixpanel_parallel.convert.conversion import Part
 from tap_mixpanel_parallel.convert.malformed import Malformed
-from tap_mixpanel_parallel.exceptions import MalformedLineError, TransportError
-from tap_mixpanel_parallel.fetch.events import Ended, Progressed, Retrying, Waiting
+from tap_mixpanel_parallel.exceptions import MalformedLineError, RateLimitError, TransportError
+from tap_mixpanel_parallel.fetch.events import Ended, Progressed, Refused, Retrying, Waiting
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.report.estimate import Expected, Fetched, Pace
 from tap_mixpanel_parallel.report.observers import Converted, LeftOut, notify_each
@@ -157,13 +157,25 @@ class TestOnTheWay:
         assert counting.progress.arrived == 0
 
     def test_the_hourly_limit_holds_until_a_request_starts(self, counting: Counting) -> None:
-        assert counting.progress.held_until is None
-        counting.at(10, Waiting(datetime(2025, 1, 1, tzinfo=UTC), 3300.0))
-        until = counting.clock.now() + timedelta(seconds=3300)
+        assert counting.progress.waiting is None
+        waiting = Waiting(datetime(2025, 1, 1, tzinfo=UTC), 3300.0)
+        counting.at(10, waiting)
         counting.clock.seconds += 100
-        assert counting.progress.held_until == until
+        assert counting.progress.waiting == waiting
         counting.at(120, counting.requested(1))
-        assert counting.progress.held_until is None
+        assert counting.progress.waiting is None
+        counting.at(130, waiting)
+        counting.clock.seconds += 3300
+        assert counting.progress.waiting is None, "it is over, though no request needs to start"
+
+    def test_what_the_hourly_limit_refused_is_on_no_way(self, counting: Counting) -> None:
+        for start in (0, 5):
+            counting.at(start, counting.requested(1))
+            assert counting.progress.arrived == 0
+            counting.at(start + 1, Ended(window(1)))
+            counting.at(start + 1, Refused(window(1), RateLimitError("HTTP 429")))
+            assert counting.progress.arrived == 0
+            assert counting.progress.active == counting.progress.pausing == []
 
 
 class TestTimeLeft:
@@ -224,6 +236,19 @@ class TestTimeLeft:
         assert run.progress.seconds_left == 2 * 3602 - 10 + 10
         run.at(20, run.requested(2))
         assert run.progress.seconds_left == 3602 - 20 + 10
+
+    def test_what_the_hourly_limit_refused_is_to_come(self, tmp_path: Path) -> None:
+        run = Counting(tmp_path, windows=3)
+        run.write(1, 0, 10)
+        for day in (2, 3):
+            run.at(10, run.requested(day))
+            run.at(11, Ended(window(day)))
+            run.at(11, Refused(window(day), RateLimitError("HTTP 429")))
+        assert run.progress.seconds_left == 20
+        run.at(11, Waiting(datetime(2025, 1, 1, tzinfo=UTC), 300.0, RateLimitError("HTTP 429")))
+        assert run.progress.seconds_left == 320
+        run.at(311, run.requested(2))
+        assert run.progress.seconds_left == 20
 
     def test_a_rest_is_requested_in_place_of_its_window(self, tmp_path: Path) -> None:
         run = Counting(tmp_path, windows=2)

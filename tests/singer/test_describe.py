@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from tap_mixpanel_parallel import TapMixpanelParallel
 from tap_mixpanel_parallel.clock import Clock
-from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox
+from tap_mixpanel_parallel.sandbox import Fault, Project, Sandbox, Status
 from tests.support.commands import run
 from tests.support.expected import lines_of
 from tests.support.projects import access_to
@@ -127,6 +127,52 @@ def test_a_failure_is_an_error(
     assert (ended.exit_code, ended.stdout) == (1, "")
     assert caplog.records[-1].getMessage().startswith("HTTP 500")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tap.json"]
+
+
+LOOKS: Final = pytest.mark.parametrize("option", ["--describe", "--test"])
+
+
+def error_of(ended: Result, caplog: pytest.LogCaptureFixture) -> str:
+    assert ended.exit_code == 1
+    assert '"RECORD"' not in ended.stdout
+    return caplog.records[-1].getMessage()
+
+
+@LOOKS
+def test_no_request_is_left_in_this_hour(
+    sandbox: Sandbox, tmp_path: Path, option: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is loaded, no state helps, and nobody waits for an hour: it says when."""
+    config = config_of(sandbox, tmp_path, requests_per_hour=1)
+    assert describe(config, option).exit_code == 0
+
+    assert error_of(describe(config, option), caplog) == (
+        "the hourly limit is reached; the next request may start at 04:00:02 UTC. Try again then "
+        "(see docs/failures.md#rate-limit)"
+    )
+    assert len(asked(sandbox)) == 1
+
+
+@LOOKS
+@pytest.mark.parametrize(
+    ("retry_after", "when"), [(None, "within an hour"), ("1800", "at 03:30:00 UTC")]
+)
+def test_mixpanel_takes_no_request(
+    sandbox: Sandbox,
+    tmp_path: Path,
+    option: str,
+    retry_after: str | None,
+    when: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sandbox.faults = [Fault(Status(429, b"61/60 in the last hour", retry_after=retry_after))]
+
+    assert error_of(describe(config_of(sandbox, tmp_path), option), caplog) == (
+        "Mixpanel takes no request for now (HTTP 429: 61/60 in the last hour; requests of others "
+        f"and of earlier runs count too); the next request may start {when}. Try again then "
+        "(see docs/failures.md#rate-limit)"
+    )
+    assert len(asked(sandbox)) == 1
 
 
 def test_an_attempt_that_failed_counts_for_nothing(sandbox: Sandbox, tmp_path: Path) -> None:

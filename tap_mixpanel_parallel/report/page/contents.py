@@ -111,6 +111,7 @@ class RunPart:
         more_troubled: How many of these are not shown.
         unbegun: The planned windows that were not requested.
         waits: When the hourly limit let no request start.
+        refusal: What Mixpanel said of that limit; empty if it refused nothing.
         shares: How long each phase took in all, the longest first.
         advice: What the longest phase says; empty if none stands out.
         notices: What a person should know.
@@ -126,6 +127,7 @@ class RunPart:
     more_troubled: int
     unbegun: int
     waits: tuple[Span, ...]
+    refusal: str
     shares: Counter[Phase]
     advice: str
     notices: tuple[str, ...]
@@ -145,7 +147,7 @@ class RunPart:
     @property
     def requests(self) -> int:
         """The requests that were made."""
-        return sum(trace.attempts for trace in self.traces)
+        return sum(trace.requests for trace in self.traces)
 
     @property
     def loaded(self) -> int:
@@ -244,6 +246,7 @@ def make_run_part(
         more_troubled=max(len(troubled) - _MOST, 0),
         unbegun=len(set(planned) - tracer.traces.keys()),
         waits=tuple(tracer.waits),
+        refusal=tracer.refusal,
         shares=shares,
         advice=_advice(shares),
         notices=tuple(islice(notices, _MOST)),

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from tap_mixpanel_parallel.convert.processes import Prepared
-from tap_mixpanel_parallel.fetch.events import Ended, Requested, Retrying, Waiting
+from tap_mixpanel_parallel.fetch.events import Ended, Refused, Requested, Retrying, Waiting
 from tap_mixpanel_parallel.report.observers import Converted, Failed, LeftOut
 from tap_mixpanel_parallel.write.output import Written
 
@@ -27,7 +27,7 @@ class Phase(StrEnum):
     TURN = "waiting for the windows before it"
     CONVERTING = "converting"
     LOADER = "waiting for the loader"
-    FAILED = "an attempt that failed"
+    FAILED = "a request that failed"
     PAUSE = "pausing before another attempt"
     UNDER_WAY = "under way as the run ended"
     LIMIT = "waiting for the hourly limit"
@@ -79,7 +79,8 @@ class Trace:
         window: The days.
         outcome: How it ended.
         spans: What happened when, in order.
-        attempts: How often it was requested.
+        requests: How often it was requested.
+        attempts: The same without what the hourly limit refused.
         events: How many events were written.
         size: The bytes received in the attempt that counted.
         retries: The attempts after which another followed.
@@ -89,6 +90,7 @@ class Trace:
     window: Window
     outcome: Outcome = Outcome.UNFINISHED
     spans: list[Span] = field(default_factory=list)
+    requests: int = 0
     attempts: int = 0
     events: int = 0
     size: int = 0
@@ -122,6 +124,7 @@ class Tracer:
     Attributes:
         traces: Each window's, in the order of their first requests.
         waits: When no request was allowed to start.
+        refusal: What Mixpanel said of its hourly limit; empty if it refused nothing.
     """
 
     def __init__(self, reason: Callable[[BaseException], str]) -> None:
@@ -132,6 +135,7 @@ class Tracer:
         """
         self.traces: dict[Window, Trace] = {}
         self.waits: list[Span] = []
+        self.refusal = ""
         self._reason = reason
         self._moments: dict[Window, _Moments] = {}
         self._waits_since: float | None = None
@@ -165,25 +169,29 @@ class Tracer:
                 self._end_attempt(window, at)
                 retry = Retry(attempt, self._reason(error), pause)
                 self.traces[window].retries.append(retry)
+            case Refused(window, error) if window in self._moments:
+                self.refusal = self._reason(error)
+                self._end_attempt(window, at)
             case Converted(part, _, seconds) if part.window in self._moments:
                 moments = self._moments[part.window]
                 moments.conversion_began, moments.converted = at - seconds, at
             case Written() if event.arrival.window in self._moments:
                 self._write(event, at)
-            case Failed(arrival, reason) if arrival.window in self.traces:
+            case Failed(arrival, reason) | LeftOut(arrival, _, reason) if (
+                arrival.window in self.traces
+            ):
                 trace = self.traces[arrival.window]
-                trace.outcome, trace.error = Outcome.FAILED, reason
+                is_failed = isinstance(event, Failed)
+                trace.outcome = Outcome.FAILED if is_failed else Outcome.LEFT_OUT
+                trace.error = reason
                 if arrival.window in self._moments:
                     self._end_attempt(arrival.window, self._moments[arrival.window].ended or at)
-            case LeftOut(arrival, _, reason) if arrival.window in self._moments:
-                trace = self.traces[arrival.window]
-                trace.outcome, trace.error = Outcome.LEFT_OUT, reason
-                self._end_attempt(arrival.window, self._moments[arrival.window].ended or at)
 
     def _request(self, window: Window, attempt: int, at: float) -> None:
         trace = self.traces.setdefault(window, Trace(window))
-        if trace.spans:
+        if trace.spans and trace.attempts < attempt:
             trace.spans.append(Span(Phase.PAUSE, trace.spans[-1].end, at))
+        trace.requests += 1
         trace.attempts = attempt
         self._moments[window] = _Moments(at)
 

@@ -8,8 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tap_mixpanel_parallel.convert.conversion import Part
 from tap_mixpanel_parallel.convert.malformed import Malformed
-from tap_mixpanel_parallel.exceptions import ExportFailedError, MalformedLineError, TransportError
-from tap_mixpanel_parallel.fetch.events import Ended, Requested, Retrying, Waiting
+from tap_mixpanel_parallel.exceptions import (
+    ExportFailedError,
+    MalformedLineError,
+    RateLimitError,
+    TransportError,
+)
+from tap_mixpanel_parallel.fetch.events import Ended, Refused, Requested, Retrying, Waiting
 from tap_mixpanel_parallel.fetch.job import Arrival, Download
 from tap_mixpanel_parallel.plan.state import ExportState, FailedWindow
 from tap_mixpanel_parallel.plan.windows import Window
@@ -76,6 +81,15 @@ class Told:
         self.at(start + 2, Retrying(window, attempt, error, 4.0))
         return start + 6
 
+    def refused(self, window: Window, start: float, attempt: int, reason: str) -> float:
+        """A request that the hourly limit refuses; when Mixpanel is asked again."""
+        error = RateLimitError(reason)
+        self.at(start, Requested(window, attempt, PATH))
+        self.at(start + 1, Ended(window))
+        self.at(start + 1, Refused(window, error))
+        self.at(start + 1, Waiting(NOW, 5, error))
+        return start + 6
+
     def failed(self, window: Window, start: float, attempt: int, reason: str) -> float:
         """The last attempt, which fails."""
         error = TransportError(reason)
@@ -100,6 +114,8 @@ def page(days: int, length: int = 1, reason: str = "HTTP 503 Service Unavailable
         start = 1.5 * n
         if n % 12 == 5:
             start = told.retried(window, start, 1, reason)
+        if n == 6:
+            start = told.refused(window, start, 1, reason)
         if n % 30 == 7:
             end = max(end, told.failed(window, start, 2, reason))
             failure = FailedWindow(window, 2, reason[:400], "2026-11-25T01:59:00Z")
@@ -116,7 +132,7 @@ def page(days: int, length: int = 1, reason: str = "HTTP 503 Service Unavailable
             )
             state = state.finish(window, today=TODAY, lookback_days=5)
     if len(planned) > 10:
-        told.at(9, Waiting(NOW, 12))
+        told.at(4, Waiting(NOW, 12))
         told.notes.sort(key=lambda note: note.at)
     run = make_run_part(
         planned,

@@ -119,7 +119,16 @@ def test_what_a_person_should_know() -> None:
     assert [trace.outcome for trace in run.troubled].count("failed") == run.failed == 1
     assert len(run.troubled) == 3
     assert run.unbegun == 1
-    assert run.requests == sum(trace.attempts for trace in run.traces)
+
+
+def test_what_the_hourly_limit_refused_is_a_request() -> None:
+    told, planned = Told(), [*windows(3, 1)]
+    told.loaded(planned[0], told.retried(planned[0], 0.0, 1, "HTTP 500"), attempt=2)
+    told.loaded(planned[1], told.refused(planned[1], 1.0, 1, "HTTP 429"))
+    run = make_run_part(planned, told.notes, started=NOW, seconds=60.0, warnings=[], reason=str)
+    assert (run.requests, run.unbegun) == (4, 1)
+    assert [trace.window for trace in run.troubled] == planned[:1], "that is no trouble of its own"
+    assert run.refusal == "HTTP 429"
 
 
 def test_values_that_do_not_fit_their_column_are_counted_once_for_the_run() -> None:

@@ -70,6 +70,12 @@ def test_a_window_is_told_in_words_too() -> None:
     )
 
 
+def test_a_wait_for_the_hourly_limit_has_its_reason() -> None:
+    document = parsed(render(page(90, 4, "HTTP 429: 61/60")))
+    [row] = [e for e in document.iter() if e.tag == "li" and text_of(e).startswith("hourly limit")]
+    assert text_of(row) == "hourly limit 1.0 sMixpanel: HTTP 429: 61/60"
+
+
 def test_a_day_is_told_in_words_too() -> None:
     cells = [e for e in parsed(render(page(90, 4))).iter() if e.tag == "td" and e.get("class")]
     known = [cell for cell in cells if cell.get("class") != "n"]

@@ -138,6 +138,34 @@ def test_waits_last_until_the_next_request() -> None:
     assert traced(told).waits == [Span(Phase.LIMIT, 2, 62), Span(Phase.LIMIT, 90, 100)]
 
 
+def test_what_the_hourly_limit_refuses_is_no_attempt() -> None:
+    """The time between the two belongs to the limit, and not to the window."""
+    told = Told()
+    then = told.refused(WEEK, 0.0, 1, "HTTP 429")
+    then = told.refused(WEEK, then, 1, "HTTP 429: 61/60")
+    told.loaded(WEEK, then)
+    tracer = traced(told)
+    [trace] = tracer.traces.values()
+    assert trace.spans[:3] == [
+        Span(Phase.FAILED, 0, 1),
+        Span(Phase.FAILED, 6, 7),
+        Span(Phase.FIRST_BYTE, 12, 14),
+    ]
+    assert (trace.outcome, trace.requests, trace.attempts) == (Outcome.LOADED, 3, 1)
+    assert trace.retries == []
+    assert tracer.waits == [Span(Phase.LIMIT, 1, 6), Span(Phase.LIMIT, 7, 12)]
+    assert tracer.refusal == "HTTP 429: 61/60"
+
+
+def test_what_is_refused_is_not_under_way_as_the_run_ends() -> None:
+    told = Told()
+    told.refused(WEEK, 0.0, 1, "HTTP 429")
+    tracer = traced(told)
+    [trace] = tracer.traces.values()
+    assert (trace.outcome, trace.spans) == (Outcome.UNFINISHED, [Span(Phase.FAILED, 0, 1)])
+    assert tracer.waits == [Span(Phase.LIMIT, 1, 100)]
+
+
 def test_the_longest_phase_comes_first() -> None:
     spans = [Span(Phase.RECEIVING, 0, 2), Span(Phase.LOADER, 2, 5), Span(Phase.RECEIVING, 5, 7)]
     assert list(seconds_by_phase(spans).items()) == [(Phase.RECEIVING, 4), (Phase.LOADER, 3)]
