@@ -11,27 +11,17 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import pytest
-from distributed import Client
 
-from tap_mixpanel_parallel.convert.columns import COLUMNS, NAMES
-from tap_mixpanel_parallel.convert.conversion import ConversionOptions
-from tap_mixpanel_parallel.convert.files import Files
 from tap_mixpanel_parallel.exceptions import TapError
 from tap_mixpanel_parallel.fetch.events import Progressed
-from tap_mixpanel_parallel.fetch.job import Job, Query
-from tap_mixpanel_parallel.forms import beginner
 from tap_mixpanel_parallel.machines import cluster as tap
-from tap_mixpanel_parallel.machines import sealed
+from tap_mixpanel_parallel.machines import connect, sealed
 from tap_mixpanel_parallel.machines.checks import problems
 from tap_mixpanel_parallel.machines.claim import Claim, LostError
-from tap_mixpanel_parallel.machines.cluster import ClusterError
+from tap_mixpanel_parallel.machines.connect import ClusterError
 from tap_mixpanel_parallel.machines.sealed import PACKAGES, Sealed
-from tap_mixpanel_parallel.machines.task import Work
-from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.settings.machines import Machines
-from tap_mixpanel_parallel.settings.settings import Settings
-from tap_mixpanel_parallel.write.staging import Staging
-from tests.machines.conftest import FIRST, NOW, names
+from tests.machines.conftest import NOW, job_of, joined, names
 from tests.support.cluster import cluster_in
 from tests.support.commands import PATIENCE
 from tests.support.gate import Gate
@@ -42,18 +32,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tap_mixpanel_parallel.fetch.events import FetchEvent
+    from tap_mixpanel_parallel.machines.task import Work
     from tests.support.cluster import Cluster
     from tests.support.harness import Lab
 
 pytestmark = pytest.mark.slow
 
 NO_WORK: Final = cast("Work", None)
-
-
-@contextmanager
-def connected(cluster: Cluster) -> Iterator[Client]:
-    with Client(scheduler_file=str(cluster.file), set_as_default=False) as client:
-        yield client
 
 
 class TestRefused:
@@ -77,7 +62,7 @@ class TestRefused:
         )
         with another(cluster, tmp_path):
             error = self.refused(lab)
-            with connected(cluster) as client:
+            with cluster.connected() as client:
                 found = "; ".join(problems(client, NO_WORK, "probe"))
         assert "has 3.9 of Python, and the run has" in error
         for name in ("3.9 of Python", *(f"0.1 of {package}" for package in PACKAGES)):
@@ -115,7 +100,7 @@ def another(cluster: Cluster, path: Path) -> Iterator[None]:
 @pytest.mark.parametrize("listens", [False, True])
 def test_a_scheduler_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, listens: bool) -> None:
     """Nobody listens, or somebody who says nothing: a frozen scheduler, or something else."""
-    monkeypatch.setattr(tap, "_ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(connect, "ANSWER_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"tcp://127.0.0.1:{other.getsockname()[1] if listens else 1}"
         run = tap.Cluster(Machines(address), NO_WORK, "probe")
@@ -132,7 +117,7 @@ def test_a_cluster_without_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         with pytest.raises(ClusterError, match="has no worker for 1 seconds; start some"), run:
             pass
         run = tap.Cluster(Machines(str(empty.file)), NO_WORK, "probe")
-        with connected(empty) as client:
+        with empty.connected() as client:
             run._client = client
             run._watch()
         with pytest.raises(ClusterError, match="has had no worker for 1 seconds, so the run ends"):
@@ -164,7 +149,7 @@ class TestClaim:
     @pytest.fixture
     def ends(self, cluster: Cluster) -> Iterator[tuple[Claim, Claim, Claim]]:
         """The run's end of a claim, that of its task, and that of its task run again."""
-        with connected(cluster) as run, connected(cluster) as task, connected(cluster) as again:
+        with cluster.connected() as run, cluster.connected() as task, cluster.connected() as again:
             name = f"window-{time.monotonic_ns()}"
             claims = [Claim(name, client) for client in (run, task, again)]
             claims[0].give()
@@ -218,35 +203,20 @@ class TestClaim:
 
 def test_a_task_tells_who_has_begun_it(lab: Lab, workers: Cluster) -> None:
     """The limits count it then; what comes back has no file of the worker's disk."""
-    window = Window(FIRST, FIRST)
     told: list[FetchEvent] = []
     begun: list[int] = []
-    settings = Settings.from_config(lab.settings, today=lambda _: NOW.date())
-    assert settings.batch_config is not None
-    assert settings.credentials is not None
-    query = Query(lab.sandbox.url, settings.credentials, trust_env=False)
-    work = Work(
-        ConversionOptions.of(settings),
-        Files(beginner("jsonl", COLUMNS, NAMES, as_text=True), lab.folder, "spool_dir", 1000),
-        Staging(settings.batch_config, "staged-"),
-        lab.spool,
-    )
-    (lab.folder / "root").mkdir()
-    (lab.folder / "root" / "probe").touch()
-    with (
-        Gate(NOW) as gate,
-        tap.Cluster(Machines(str(workers.file)), work, "probe") as cluster,
-    ):
+    with Gate(NOW) as gate, joined(lab, workers) as cluster:
         lab.sandbox._as_of = gate
         cluster.watch(told.append, lambda: begun.append(gate.arrived))
-        done = cluster.submit(Job(window, query, lab.folder / "body"))
+        job = job_of(lab)
+        done = cluster.submit(job)
         assert len(begun) == 1
         assert not done.done()
         wait_until(lambda: told, "the task has told of itself")
         gate.open()
         prepared = done.result(PATIENCE)
     (by,) = {(event.window, event.worker) for event in told if isinstance(event, Progressed)}
-    assert by[0] == window
+    assert by[0] == job.window
     assert by[1] in workers.workers
     assert names(lab) == sorted(["probe", *prepared.part.staged])
     assert prepared.part.events == sum(prepared.part.by_day.values()) > 0
