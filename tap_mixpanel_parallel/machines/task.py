@@ -7,9 +7,8 @@ import threading
 import uuid
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from distributed import get_worker
 
@@ -17,13 +16,14 @@ from tap_mixpanel_parallel.convert.processes import Prepared
 from tap_mixpanel_parallel.convert.worker import convert
 from tap_mixpanel_parallel.exceptions import TapError, UnknownError, drop_frames
 from tap_mixpanel_parallel.fetch.client import download
+from tap_mixpanel_parallel.fetch.connection import Connections
 from tap_mixpanel_parallel.fetch.job import Download
 from tap_mixpanel_parallel.fetch.redaction import Redactor
 from tap_mixpanel_parallel.fetch.spool import Spool
 from tap_mixpanel_parallel.machines.claim import Claim
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from tap_mixpanel_parallel.convert.conversion import ConversionOptions
     from tap_mixpanel_parallel.convert.files import Files
@@ -74,7 +74,7 @@ def attempt(sealed: Sealed, name: str, topic: str) -> Prepared | TapError:
         redact = Redactor(job.query.credentials)
         claim = Claim(name)
         claim.take()
-        return _make(job, work, claim, name, partial(worker.log_event, topic))
+        return _make(job, work, claim, name, topic)
     except TapError as error:
         drop_frames(error)
         error.args = (redact.reason(error),)
@@ -86,13 +86,12 @@ def attempt(sealed: Sealed, name: str, topic: str) -> Prepared | TapError:
             claim.close()
 
 
-def _make(
-    job: Job, work: Work, claim: Claim, name: str, log: Callable[[list[object]], None]
-) -> Prepared:
+def _make(job: Job, work: Work, claim: Claim, name: str, topic: str) -> Prepared:
+    worker = get_worker()
     with Spool(work.spool_dir) as spool:
         job = replace(job, path=spool.path / job.path.name)
-        with _telling(job, name, log):
-            body = download(job)
+        with Connections() as connections, _telling(worker, job, name, topic, connections):
+            body = download(job, connections)
         form = replace(work.form, folder=spool.path, setting="spool_dir")
         part = convert(job.window, body, work.options, form)
         claim.take_to_store()
@@ -101,18 +100,25 @@ def _make(
 
 
 @contextmanager
-def _telling(job: Job, name: str, log: Callable[[list[object]], None]) -> Iterator[None]:
-    """Tell the run how many bytes have come, at first and once a second, and who has them."""
-    over, worker = threading.Event(), get_worker().name
+def _telling(
+    worker: Any, job: Job, name: str, topic: str, connections: Connections
+) -> Iterator[None]:
+    """Tell the run how many bytes have come, at first and once a second, and who has them.
+
+    A thread can't be stopped, so what is told to nobody is broken off.
+    """
+    over = threading.Event()
 
     def tell() -> None:
         while True:
             size = 0
             with suppress(OSError):
                 size = job.path.stat().st_size
-            log([name, str(job.window), str(worker), size])
+            worker.log_event(topic, [name, str(job.window), str(worker.name), size])
             if over.wait(_TELL_SECONDS):
                 return
+            if not _is_wanted(worker, name):
+                connections.break_off()
 
     thread = threading.Thread(target=tell, daemon=True)
     thread.start()
@@ -121,6 +127,12 @@ def _telling(job: Job, name: str, log: Callable[[list[object]], None]) -> Iterat
     finally:
         over.set()
         thread.join()
+
+
+def _is_wanted(worker: Any, name: str) -> bool:
+    """Whether the scheduler wants a task: it lets go of those of a run that has ended, or died."""
+    task = worker.state.tasks.get(name)
+    return task is not None and task.state == "executing"
 
 
 def look(sealed: Sealed, probe: str) -> str:
