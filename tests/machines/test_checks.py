@@ -14,13 +14,16 @@ import pytest
 
 from tap_mixpanel_parallel.exceptions import TapError
 from tap_mixpanel_parallel.fetch.events import Progressed
+from tap_mixpanel_parallel.machines import checks, connect, sealed
 from tap_mixpanel_parallel.machines import cluster as tap
-from tap_mixpanel_parallel.machines import connect, sealed
-from tap_mixpanel_parallel.machines.checks import problems
+from tap_mixpanel_parallel.machines.checks import problems, within
 from tap_mixpanel_parallel.machines.claim import Claim, LostError
 from tap_mixpanel_parallel.machines.connect import ClusterError
 from tap_mixpanel_parallel.machines.sealed import PACKAGES, Sealed
+from tap_mixpanel_parallel.machines.task import Work
+from tap_mixpanel_parallel.settings.batch import BatchConfig
 from tap_mixpanel_parallel.settings.machines import Machines
+from tap_mixpanel_parallel.write.staging import Staging
 from tests.machines.conftest import NOW, job_of, joined, names
 from tests.support.cluster import cluster_in
 from tests.support.commands import PATIENCE
@@ -32,7 +35,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tap_mixpanel_parallel.fetch.events import FetchEvent
-    from tap_mixpanel_parallel.machines.task import Work
     from tests.support.cluster import Cluster
     from tests.support.harness import Lab
 
@@ -83,6 +85,15 @@ class TestRefused:
         assert "s3://bucket/mixpanel" in error
         assert names(lab) == []
 
+    def test_a_worker_without_the_extras(self, lab: Lab, cluster: Cluster, tmp_path: Path) -> None:
+        (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['pyarrow'] = None\n")
+        with another(cluster, tmp_path):
+            error = self.refused(lab)
+        assert "needs more than is installed there" in error
+        assert "pyarrow" in error
+        assert "such as tap-mixpanel-parallel[dask,files,s3] (see docs/failures.md" in error
+        assert "storage.root" not in error
+
 
 @contextmanager
 def another(cluster: Cluster, path: Path) -> Iterator[None]:
@@ -124,6 +135,21 @@ def test_a_cluster_without_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             run.slots()
 
 
+def test_storage_that_does_not_answer_a_worker(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is named. The worker's own loop goes on: the tasks of other runs need it."""
+    monkeypatch.setattr(checks, "_LOOK_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent, cluster.connected() as client:
+        root = f"http://127.0.0.1:{silent.getsockname()[1]}/root"
+        staging = Staging(BatchConfig("jsonl", root), "staged-")
+        work = Work(cast("Any", None), cast("Any", None), staging, None)
+        found = within(lambda: [*problems(client, work, "probe")], PATIENCE)
+    assert len(found) == len(cluster.workers)
+    for problem in found:
+        assert f"batch_config.storage.root: {root} has not answered for 0.5 seconds" in problem
+
+
 def test_a_run_that_waits_for_a_worker_can_be_stopped(lab: Lab, tmp_path: Path) -> None:
     with cluster_in(tmp_path / "empty", workers=0) as empty:
         with lab.start(subprocess.PIPE, dask_scheduler=str(empty.file)) as run:
@@ -139,7 +165,7 @@ def test_a_worker_that_comes_later_with_other_versions(monkeypatch: pytest.Monke
     """It opens nothing."""
     there = Sealed("work")
     monkeypatch.setattr(sealed, "version", lambda _: "0.1")
-    with pytest.raises(TapError, match=r"a worker has tap-mixpanel-parallel 0\.1, and the run has"):
+    with pytest.raises(TapError, match=r"it has tap-mixpanel-parallel 0\.1, and the run has"):
         there.open()
 
 

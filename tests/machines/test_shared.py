@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import operator
 import os
+import shutil
 import signal
 import subprocess
 import threading
 import time
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tap_mixpanel_parallel.exceptions import SpoolError, TransportError
 from tap_mixpanel_parallel.fetch.threads import DaemonThreads
 from tap_mixpanel_parallel.machines import cluster as tap
 from tap_mixpanel_parallel.machines.claim import LostError
 from tap_mixpanel_parallel.machines.connect import ClusterError
 from tap_mixpanel_parallel.write.staging import Staging
-from tests.machines.conftest import FIRST, job_of, joined
+from tests.machines.conftest import FIRST, NOW, job_of, joined
 from tests.support.commands import PATIENCE
+from tests.support.gate import Gate
 from tests.support.harness import wait_until
 
 if TYPE_CHECKING:
@@ -119,3 +122,42 @@ def test_a_worker_that_freezes_with_what_it_has_made(
                 cluster._taken(task, job_of(lab), task.key)
         finally:
             os.kill(pid, signal.SIGCONT)
+
+
+def test_a_scheduler_that_does_not_answer_a_task(lab: Lab, workers: Cluster) -> None:
+    """It is a failed attempt, and nobody is asked to report it."""
+    with Gate(NOW) as gate, joined(lab, workers) as cluster:
+        lab.sandbox._as_of = gate
+        done = cluster.submit(job_of(lab))
+        gate.wait_for(1)
+        ((claim, _),) = cluster._under_way.values()
+        for _ in range(2):  # both ends let go of it, so it is forgotten
+            claim.close()
+        wait_until(lambda: is_forgotten(claim), "the scheduler has no such claim any more")
+        gate.open()
+        error = done.exception(PATIENCE)
+    assert type(error) is LostError
+    assert str(error) in {
+        f"worker {name}: the scheduler does not answer it (KeyError)" for name in workers.workers
+    }
+
+
+def is_forgotten(claim: Any) -> bool:
+    try:
+        claim._queue.qsize()
+    except KeyError:
+        return True
+    return False
+
+
+def test_an_error_of_a_machine_names_it(lab: Lab, workers: Cluster) -> None:
+    """Its way to Mixpanel, its disk; and it stays what it is."""
+    job, lost = job_of(lab), job_of(lab, url="http://127.0.0.1:1")
+    with joined(lab, workers) as cluster:
+        no_way = cluster.submit(lost).exception(PATIENCE)
+        shutil.rmtree(lab.spool)
+        no_disk = cluster.submit(job).exception(PATIENCE)
+    assert isinstance(no_way, TransportError)
+    assert isinstance(no_disk, SpoolError)
+    for error, said in ((no_way, "127.0.0.1:1: "), (no_disk, f"spool_dir: {lab.spool} can't be")):
+        assert str(error).startswith(tuple(f"worker {name}: {said}" for name in workers.workers))
