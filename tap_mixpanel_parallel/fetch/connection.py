@@ -87,6 +87,10 @@ class Connections:
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Break them off."""
+        self.break_off()
+
+    def break_off(self) -> None:
         """Break off each connection, and each that opens from now on."""
         with self._lock:
             self._is_over = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from contextlib import suppress
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from tap_mixpanel_parallel.fetch.threads import DaemonThreads
 from tap_mixpanel_parallel.machines.sealed import PACKAGES, Sealed, short, versions_here
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tap_mixpanel_parallel.machines.task import Work
+
+_LOOK_SECONDS: Final = 40.0
+"""How long a worker may look at the storage."""
 
 
 def problems(client: Any, work: Work, probe: str) -> Iterator[str]:
@@ -41,14 +44,11 @@ def problems(client: Any, work: Work, probe: str) -> Iterator[str]:
                     f"{who} has {has} {name}, and the run has {here[name]}; workers and scheduler "
                     f"need {wanted()}"
                 )
-    found = client.run(look, Sealed(work), probe, on_error="return")
+    found = client.run(look, Sealed(work), probe, _LOOK_SECONDS, on_error="return")
     for who, answer in found.items():
         if answer:
-            yield (
-                f"worker {who}: {answer if isinstance(answer, str) else said(answer)}; workers "
-                "need the same storage.root and spool_dir as the run: a folder that all machines "
-                "share, or a bucket such as s3://bucket/mixpanel, and what opens it"
-            )
+            problem = answer if isinstance(answer, str) else f"{said(answer)}; restart it"
+            yield f"worker {who}: {problem}"
 
 
 def wanted() -> str:

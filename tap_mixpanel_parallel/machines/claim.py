@@ -8,15 +8,15 @@ task store its files. The run takes it away from an attempt that it has given up
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from distributed import Queue, get_client
 
-from tap_mixpanel_parallel.exceptions import AttemptError
+from tap_mixpanel_parallel.exceptions import AttemptError, TapError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
 SECONDS: Final = 20.0
 """How long a scheduler may take for an answer."""
@@ -25,14 +25,36 @@ _FETCH: Final = "fetch"
 _STORE: Final = "store"
 
 
+_LOST: Final = "the worker that fetched the window is lost: it has died, or was stopped"
+
+
 class LostError(AttemptError):
-    """The worker that fetched a window is lost."""
+    """The worker that fetched a window is lost, or has lost the scheduler."""
 
     read_on = "docs/failures.md#cluster"
 
-    def __init__(self) -> None:
-        """Say it."""
-        super().__init__("the worker that fetched the window is lost: it has died, or was stopped")
+    def __init__(self, message: str = _LOST) -> None:
+        super().__init__(message)
+
+
+@contextmanager
+def answered(who: str) -> Iterator[None]:
+    """Have a scheduler that does not answer a task mean that the attempt has failed.
+
+    Args:
+        who: The worker.
+
+    Raises:
+        LostError: Instead of any error of Dask's.
+    """
+    try:
+        yield
+    except TapError:
+        raise
+    except Exception as error:  # noqa: BLE001 - Dask raises anything
+        raise LostError(
+            f"{who}: the scheduler does not answer it ({type(error).__name__})"
+        ) from None
 
 
 class Claim:
@@ -86,7 +108,9 @@ class Claim:
         return found
 
     async def _open(self, name: str) -> Any:
-        return await Queue(name, client=self._client)
+        queue = Queue(name, client=self._client)
+        await queue._started  # noqa: SLF001 - to await the queue itself opens it once more
+        return queue
 
     async def _take_all(self) -> Any:
         return await self._queue.get(batch=True)

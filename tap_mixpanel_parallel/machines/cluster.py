@@ -6,19 +6,20 @@ import logging
 import secrets
 import threading
 import time
-import warnings
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from distributed import Client, KilledWorker, Security
+from distributed import KilledWorker
 
-from tap_mixpanel_parallel.exceptions import TapError
+from tap_mixpanel_parallel.exceptions import TapError, ThreadError
 from tap_mixpanel_parallel.fetch.events import Progressed
+from tap_mixpanel_parallel.fetch.threads import DaemonThreads
 from tap_mixpanel_parallel.machines.checks import problems, said, wanted, within
 from tap_mixpanel_parallel.machines.claim import SECONDS, Claim, LostError
+from tap_mixpanel_parallel.machines.connect import ANSWER_SECONDS, ClusterError, connect
 from tap_mixpanel_parallel.machines.sealed import Sealed
 from tap_mixpanel_parallel.machines.task import attempt
 from tap_mixpanel_parallel.plan.windows import Window
@@ -33,19 +34,12 @@ if TYPE_CHECKING:
     from tap_mixpanel_parallel.machines.task import Work
     from tap_mixpanel_parallel.settings.machines import Machines
 
-_ANSWER_SECONDS: Final = 5.0
 _WORKER_SECONDS: Final = 60.0
 """How long a run goes on without a worker: machines take so long to come back."""
 
 _WATCH_SECONDS: Final = 1.0
 _CLOSE_SECONDS: Final = 1.5
 """A run that is stopped has to end within two seconds."""
-
-
-class ClusterError(TapError):
-    """The cluster can't be used, or is gone."""
-
-    read_on = "docs/failures.md#cluster"
 
 
 class Cluster:
@@ -80,7 +74,7 @@ class Cluster:
         """
         for name in ("distributed", "distributed.client", "tornado", "tornado.application"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # they log tracebacks
-        self._client = self._connect()
+        self._client = connect(self._machines)
         try:
             self._client.subscribe_topic(self._topic, self._listen)
             self._check()
@@ -101,7 +95,7 @@ class Cluster:
         self._notify, self._begin = notify, begin
 
     def slots(self) -> int:
-        """How many tasks start at once, now.
+        """How many tasks start at once, now, if nobody else has any.
 
         Raises:
             ClusterError: If the cluster is gone.
@@ -112,6 +106,8 @@ class Cluster:
 
     def submit(self, job: Job) -> Future[Download]:
         """Have a job done, and wait until it begins: the next must not overtake it.
+
+        The workers' threads may be taken by others, however long.
 
         Raises:
             ClusterError: If the cluster is gone.
@@ -137,21 +133,34 @@ class Cluster:
         with self._lock:
             self._under_way[done] = claim, task
         task.add_done_callback(partial(self._end, done, job, name))
-        if begun.wait(SECONDS):
-            self._begin()
+        while not (begun.wait(_WATCH_SECONDS) or self._problem or self._closing.is_set()):
+            pass
         self._begun.pop(name, None)
+        if self._problem is not None:
+            raise self._problem
+        if not self._closing.is_set():
+            self._begin()
         return done
 
     def _end(self, done: Future[Download], job: Job, name: str, task: Any) -> None:
-        """Take what came of a task; called by a thread of Dask's."""
+        """Have a thread take what came of a task.
+
+        The thread of Dask's that calls it is the only one, and a process that ends waits for it.
+        """
         self._tell_begun(name)
         with self._lock:
             claim, _ = self._under_way.pop(done, (None, None))
         if claim is None or self._closing.is_set():
             return
         try:
+            DaemonThreads().submit(self._take, done, claim, job, name, task)
+        except RuntimeError as error:
+            done.set_exception(ThreadError(error))
+
+    def _take(self, done: Future[Download], claim: Claim, job: Job, name: str, task: Any) -> None:
+        try:
             found = self._taken(task, job, name)
-        except TapError as error:
+        except Exception as error:  # noqa: BLE001 - the scheduler tells them apart
             done.set_exception(error)
             if not isinstance(error, ClusterError):  # or else nobody would answer
                 claim.withdraw()
@@ -170,42 +179,15 @@ class Cluster:
                     f"a worker can't do the work: {type(error).__name__}: {error}; "
                     f"does each have {wanted()}?"
                 ) from None
+            # Only the worker has what it made. As one waits in vain, Dask ends others' waiting too.
+            is_kept = task.status == "finished" and not isinstance(error, OSError)
+            if is_kept or isinstance(error, TimeoutError):
+                raise LostError from None
             raise self._gone(error) from None
         if isinstance(found, TapError):
             raise found
         part = self._work.staging.take(found.part, name, job.path.with_suffix(".lines"))
         return replace(found, path=job.path, part=part)
-
-    def _connect(self) -> Any:
-        machines = self._machines
-        where = {"scheduler_file" if machines.is_file else "address": machines.scheduler}
-        tls = machines.tls
-        try:
-            security = (
-                Security(
-                    tls_ca_file=tls["ca_file"],
-                    tls_client_cert=tls["cert_file"],
-                    tls_client_key=tls["key_file"],
-                    require_encryption=True,
-                )
-                if tls
-                else None
-            )
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of versions: the check says more
-                connecting = partial(
-                    Client,
-                    **where,
-                    timeout=_ANSWER_SECONDS,
-                    security=security,
-                    set_as_default=False,
-                )
-                return within(connecting, 2 * _ANSWER_SECONDS)
-        except Exception as error:  # noqa: BLE001 - Dask raises anything
-            raise ClusterError(
-                f"{SCHEDULER}: {machines.scheduler} does not answer ({said(error)}); start the "
-                "scheduler, correct the address, or see that both ends have the same TLS"
-            ) from None
 
     def _check(self) -> None:
         """Check every worker, and the scheduler, which unpacks tasks too."""
@@ -241,7 +223,7 @@ class Cluster:
         seen = answered = time.monotonic()
         while not self._closing.wait(_WATCH_SECONDS):
             try:
-                threads = self._client.nthreads(callback_timeout=_ANSWER_SECONDS)
+                threads = self._client.nthreads(callback_timeout=ANSWER_SECONDS)
             except Exception as error:  # noqa: BLE001 - Dask raises anything
                 # One that is connected may be busy.
                 late = time.monotonic() - answered
@@ -285,10 +267,11 @@ class Cluster:
 
         def close() -> None:
             with suppress(Exception):
+                # Workers break off the requests of tasks that nobody wants.
+                self._client.cancel([task for _, task in under_way], force=True)
                 for claim, _ in under_way:
                     claim.withdraw()
                     claim.close()
-                self._client.cancel([task for _, task in under_way], force=True)
             with suppress(Exception):
                 self._client.close(timeout=_CLOSE_SECONDS)
 

@@ -29,15 +29,21 @@ class Sealed:
         """The value.
 
         Raises:
-            TapError: If it was made by other versions.
+            TapError: If it was made by other versions, or needs what is not installed.
         """
         for name, here in versions_here().items():
             if (there := self.versions[name]) != here:
                 raise TapError(
-                    f"a worker has {name} {here}, and the run has {there}; "
+                    f"it has {name} {here}, and the run has {there}; "
                     "install the same version everywhere"
                 )
-        return pickle.loads(self._pickled)  # noqa: S301 - the run has made it
+        try:
+            return pickle.loads(self._pickled)  # noqa: S301 - the run has made it
+        except ImportError as error:
+            raise TapError(
+                f"what the run wants needs more than is installed there ({error}); install the "
+                "same extras everywhere, such as tap-mixpanel-parallel[dask,files,s3]"
+            ) from None
 
     def __repr__(self) -> str:
         """Nothing of the value."""

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from tap_mixpanel_parallel.convert.columns import COLUMNS, NAMES
+from tap_mixpanel_parallel.convert.conversion import ConversionOptions
+from tap_mixpanel_parallel.convert.files import Files
+from tap_mixpanel_parallel.fetch.job import Job, Query
+from tap_mixpanel_parallel.forms import beginner
+from tap_mixpanel_parallel.machines import cluster as machines
+from tap_mixpanel_parallel.machines.task import Work
+from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.sandbox import Project, Sandbox
+from tap_mixpanel_parallel.settings.machines import Machines
+from tap_mixpanel_parallel.settings.settings import Settings
+from tap_mixpanel_parallel.write.staging import Staging
 from tests.support.certificates import certificates
 from tests.support.cluster import cluster_in
 from tests.support.files import batch_config
@@ -85,3 +97,30 @@ def lab(tmp_path: Path, workers: Cluster) -> Iterator[Lab]:
 def names(lab: Lab) -> list[str]:
     """The names of the files in the root."""
     return sorted(path.name for path in (lab.folder / "root").iterdir())
+
+
+@contextmanager
+def joined(lab: Lab, cluster: Cluster) -> Iterator[machines.Cluster]:
+    """The cluster as a run in this process has it, once it has checked the workers."""
+    settings = settings_of(lab)
+    assert settings.batch_config is not None
+    form = Files(beginner("jsonl", COLUMNS, NAMES, as_text=True), lab.folder, "spool_dir", 1000)
+    staging = Staging(settings.batch_config, "staged-")
+    work = Work(ConversionOptions.of(settings), form, staging, lab.spool)
+    (lab.folder / "root").mkdir()
+    (lab.folder / "root" / "probe").touch()
+    with machines.Cluster(Machines(str(cluster.file)), work, "probe") as run:
+        yield run
+
+
+def job_of(lab: Lab, day: date = FIRST, url: str | None = None) -> Job:
+    """An attempt at a day."""
+    credentials = settings_of(lab).credentials
+    assert credentials is not None
+    query = Query(url or lab.sandbox.url, credentials, trust_env=False)
+    return Job(Window(day, day), query, lab.folder / f"{day}.body")
+
+
+def settings_of(lab: Lab) -> Settings:
+    """The settings of the lab's tap."""
+    return Settings.from_config(lab.settings, today=lambda _: NOW.date())

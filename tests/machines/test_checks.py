@@ -11,27 +11,20 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import pytest
-from distributed import Client
 
-from tap_mixpanel_parallel.convert.columns import COLUMNS, NAMES
-from tap_mixpanel_parallel.convert.conversion import ConversionOptions
-from tap_mixpanel_parallel.convert.files import Files
 from tap_mixpanel_parallel.exceptions import TapError
 from tap_mixpanel_parallel.fetch.events import Progressed
-from tap_mixpanel_parallel.fetch.job import Job, Query
-from tap_mixpanel_parallel.forms import file_factory
+from tap_mixpanel_parallel.machines import checks, connect, sealed
 from tap_mixpanel_parallel.machines import cluster as tap
-from tap_mixpanel_parallel.machines import sealed
-from tap_mixpanel_parallel.machines.checks import problems
+from tap_mixpanel_parallel.machines.checks import problems, within
 from tap_mixpanel_parallel.machines.claim import Claim, LostError
-from tap_mixpanel_parallel.machines.cluster import ClusterError
+from tap_mixpanel_parallel.machines.connect import ClusterError
 from tap_mixpanel_parallel.machines.sealed import PACKAGES, Sealed
 from tap_mixpanel_parallel.machines.task import Work
-from tap_mixpanel_parallel.plan.windows import Window
+from tap_mixpanel_parallel.settings.batch import BatchConfig
 from tap_mixpanel_parallel.settings.machines import Machines
-from tap_mixpanel_parallel.settings.settings import Settings
 from tap_mixpanel_parallel.write.staging import Staging
-from tests.machines.conftest import FIRST, NOW, names
+from tests.machines.conftest import NOW, job_of, joined, names
 from tests.support.cluster import cluster_in
 from tests.support.commands import PATIENCE
 from tests.support.gate import Gate
@@ -48,12 +41,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 NO_WORK: Final = cast("Work", None)
-
-
-@contextmanager
-def connected(cluster: Cluster) -> Iterator[Client]:
-    with Client(scheduler_file=str(cluster.file), set_as_default=False) as client:
-        yield client
 
 
 class TestRefused:
@@ -77,7 +64,7 @@ class TestRefused:
         )
         with another(cluster, tmp_path):
             error = self.refused(lab)
-            with connected(cluster) as client:
+            with cluster.connected() as client:
                 found = "; ".join(problems(client, NO_WORK, "probe"))
         assert "has 3.9 of Python, and the run has" in error
         for name in ("3.9 of Python", *(f"0.1 of {package}" for package in PACKAGES)):
@@ -98,6 +85,15 @@ class TestRefused:
         assert "s3://bucket/mixpanel" in error
         assert names(lab) == []
 
+    def test_a_worker_without_the_extras(self, lab: Lab, cluster: Cluster, tmp_path: Path) -> None:
+        (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['pyarrow'] = None\n")
+        with another(cluster, tmp_path):
+            error = self.refused(lab)
+        assert "needs more than is installed there" in error
+        assert "pyarrow" in error
+        assert "such as tap-mixpanel-parallel[dask,files,s3] (see docs/failures.md" in error
+        assert "storage.root" not in error
+
 
 @contextmanager
 def another(cluster: Cluster, path: Path) -> Iterator[None]:
@@ -115,7 +111,7 @@ def another(cluster: Cluster, path: Path) -> Iterator[None]:
 @pytest.mark.parametrize("listens", [False, True])
 def test_a_scheduler_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, listens: bool) -> None:
     """Nobody listens, or somebody who says nothing: a frozen scheduler, or something else."""
-    monkeypatch.setattr(tap, "_ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(connect, "ANSWER_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"tcp://127.0.0.1:{other.getsockname()[1] if listens else 1}"
         run = tap.Cluster(Machines(address), NO_WORK, "probe")
@@ -132,11 +128,26 @@ def test_a_cluster_without_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         with pytest.raises(ClusterError, match="has no worker for 1 seconds; start some"), run:
             pass
         run = tap.Cluster(Machines(str(empty.file)), NO_WORK, "probe")
-        with connected(empty) as client:
+        with empty.connected() as client:
             run._client = client
             run._watch()
         with pytest.raises(ClusterError, match="has had no worker for 1 seconds, so the run ends"):
             run.slots()
+
+
+def test_storage_that_does_not_answer_a_worker(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is named. The worker's own loop goes on: the tasks of other runs need it."""
+    monkeypatch.setattr(checks, "_LOOK_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent, cluster.connected() as client:
+        root = f"http://127.0.0.1:{silent.getsockname()[1]}/root"
+        staging = Staging(BatchConfig("jsonl", root), "staged-")
+        work = Work(cast("Any", None), cast("Any", None), staging, None)
+        found = within(lambda: [*problems(client, work, "probe")], PATIENCE)
+    assert len(found) == len(cluster.workers)
+    for problem in found:
+        assert f"batch_config.storage.root: {root} has not answered for 0.5 seconds" in problem
 
 
 def test_a_run_that_waits_for_a_worker_can_be_stopped(lab: Lab, tmp_path: Path) -> None:
@@ -154,7 +165,7 @@ def test_a_worker_that_comes_later_with_other_versions(monkeypatch: pytest.Monke
     """It opens nothing."""
     there = Sealed("work")
     monkeypatch.setattr(sealed, "version", lambda _: "0.1")
-    with pytest.raises(TapError, match=r"a worker has tap-mixpanel-parallel 0\.1, and the run has"):
+    with pytest.raises(TapError, match=r"it has tap-mixpanel-parallel 0\.1, and the run has"):
         there.open()
 
 
@@ -164,7 +175,7 @@ class TestClaim:
     @pytest.fixture
     def ends(self, cluster: Cluster) -> Iterator[tuple[Claim, Claim, Claim]]:
         """The run's end of a claim, that of its task, and that of its task run again."""
-        with connected(cluster) as run, connected(cluster) as task, connected(cluster) as again:
+        with cluster.connected() as run, cluster.connected() as task, cluster.connected() as again:
             name = f"window-{time.monotonic_ns()}"
             claims = [Claim(name, client) for client in (run, task, again)]
             claims[0].give()
@@ -218,35 +229,20 @@ class TestClaim:
 
 def test_a_task_tells_who_has_begun_it(lab: Lab, workers: Cluster) -> None:
     """The limits count it then; what comes back has no file of the worker's disk."""
-    window = Window(FIRST, FIRST)
     told: list[FetchEvent] = []
     begun: list[int] = []
-    settings = Settings.from_config(lab.settings, today=lambda _: NOW.date())
-    assert settings.batch_config is not None
-    assert settings.credentials is not None
-    query = Query(lab.sandbox.url, settings.credentials, trust_env=False)
-    work = Work(
-        ConversionOptions.of(settings),
-        Files(file_factory("jsonl", COLUMNS, NAMES, as_text=True), lab.folder, "spool_dir", 1000),
-        Staging(settings.batch_config, "staged-"),
-        lab.spool,
-    )
-    (lab.folder / "root").mkdir()
-    (lab.folder / "root" / "probe").touch()
-    with (
-        Gate(NOW) as gate,
-        tap.Cluster(Machines(str(workers.file)), work, "probe") as cluster,
-    ):
+    with Gate(NOW) as gate, joined(lab, workers) as cluster:
         lab.sandbox._as_of = gate
         cluster.watch(told.append, lambda: begun.append(gate.arrived))
-        done = cluster.submit(Job(window, query, lab.folder / "body"))
+        job = job_of(lab)
+        done = cluster.submit(job)
         assert len(begun) == 1
         assert not done.done()
         wait_until(lambda: told, "the task has told of itself")
         gate.open()
         prepared = done.result(PATIENCE)
     (by,) = {(event.window, event.worker) for event in told if isinstance(event, Progressed)}
-    assert by[0] == window
+    assert by[0] == job.window
     assert by[1] in workers.workers
     assert names(lab) == sorted(["probe", *prepared.part.staged])
     assert prepared.part.events == sum(prepared.part.by_day.values()) > 0

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import operator
 import os
 import re
 import signal
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING
+
+from distributed import Client, Event
 
 from tests.support.commands import environment
 from tests.support.harness import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 _QUIET = {
@@ -57,10 +64,11 @@ class Cluster:
 
     def add_worker(self, name: str, threads: int = 2, env: Mapping[str, str] | None = None) -> None:
         """Start a worker; it ends as the scheduler does."""
-        threads_of_it = ("--nthreads", str(threads), "--no-nanny", "--no-dashboard")
+        threads_of_it = ("--nthreads", str(threads), "--no-nanny")
+        pages = ("--dashboard-address", "127.0.0.1:0", "--dashboard")
         local = ("--local-directory", str(self.folder))
         self._workers[name] = self._run(
-            name, "worker", "--name", name, *threads_of_it, *local, *self._file, env=env
+            name, "worker", "--name", name, *threads_of_it, *pages, *local, *self._file, env=env
         )
 
     def replenish(self, workers: int, threads: int = 2) -> None:
@@ -73,6 +81,29 @@ class Cluster:
             name = f"worker-{len(list(self.folder.glob('*.log')))}"
             self.add_worker(name, threads)
             self.wait_for(name)
+
+    @contextmanager
+    def connected(self) -> Iterator[Client]:
+        """A client of Dask's."""
+        with Client(scheduler_file=str(self.file), set_as_default=False) as client:
+            yield client
+
+    @contextmanager
+    def held(self) -> Iterator[Callable[[], object]]:
+        """Have another's tasks take all threads of the workers, until what is given is called."""
+        with self.connected() as client:
+            event = Event(client=client)
+            tasks = [
+                client.submit(operator.methodcaller("wait"), event, workers=[worker], pure=False)
+                for worker, threads in client.nthreads().items()
+                for _ in range(threads)
+            ]
+            try:
+                wait_until(lambda: in_work(client) == len(tasks), "the threads are taken")
+                yield event.set
+            finally:
+                event.set()
+                client.gather(tasks)
 
     def wait_for_end(self, name: str) -> None:
         """Wait until the scheduler knows that a worker is gone."""
@@ -98,6 +129,16 @@ class Cluster:
     def pids(self) -> list[int]:
         """The processes of the workers that live."""
         return [self._workers[name].pid for name in self.workers]
+
+    @property
+    def tasks(self) -> int:
+        """How many tasks the scheduler knows of, begun or not."""
+        return int(json.loads(page(self.port, "/json/counts.json"))["tasks"])
+
+    @property
+    def port(self) -> int:
+        """Where the scheduler has its pages."""
+        return int(json.loads(self.file.read_text())["services"]["dashboard"])
 
     @property
     def file(self) -> Path:
@@ -137,6 +178,22 @@ class Cluster:
         with suppress(OSError):
             return path.read_text()
         return ""
+
+
+def in_work(client: Client) -> int:
+    """How many tasks the workers have."""
+    return sum(map(len, client.processing().values()))
+
+
+def page(port: int, path: str) -> str:
+    """A page of a scheduler or a worker."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
+            return str(answer.read().decode())
+    except urllib.error.HTTPError as error:
+        if error.code != HTTPStatus.NOT_IMPLEMENTED:  # it needs what is not installed
+            raise
+        return str(error.read().decode())
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
