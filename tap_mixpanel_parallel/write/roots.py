@@ -33,6 +33,8 @@ _SECRET_VARIABLE: Final = re.compile(
     r"(AWS|AZURE|GOOGLE|GCS|FSSPEC)_.*(SECRET|TOKEN|PASSWORD|KEY|CONNECTION_STRING).*"
 )
 _SHORTEST_SECRET: Final = 4
+_USER: Final = re.compile(r"//[^\s/:@]*:\S*@")
+"""What a URL says of the user, with a password."""
 
 
 def open_root(config: BatchConfig) -> LocalRoot | RemoteRoot:
@@ -245,7 +247,7 @@ class RemoteRoot:
         said = f"{type(error).__name__}: {' '.join(str(error).split())}"
         for secret in sorted({*_secrets(self._params), *_secrets_around()}, key=len, reverse=True):
             said = said.replace(secret, "***")
-        return said
+        return _USER.sub("//***@", said)
 
 
 def _secrets(params: Any, name: str = "") -> Iterator[str]:
