@@ -6,7 +6,6 @@ import gzip
 import json
 import logging
 import shutil
-import zlib
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import fsspec
 from singer_sdk.helpers._batch import BaseBatchFileEncoding
 
 from target_duckdb_batch.errors import InputError, ManifestError
+from target_duckdb_batch.redaction import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -55,8 +55,8 @@ class Manifest:
         for url in self.urls:
             if not self._exists(url):
                 raise ManifestError(
-                    f"stream {self.stream}: {url} is in a BATCH message, but it is not there; "
-                    "was it loaded and removed before? Run the tap again"
+                    f"stream {self.stream}: {self.shown(url)} is in a BATCH message, but it is not "
+                    "there; was it loaded and removed before? Run the tap again"
                 )
 
     @contextmanager
@@ -78,7 +78,7 @@ class Manifest:
         """The lines of a file of JSON lines.
 
         Raises:
-            ManifestError: If it is damaged.
+            ManifestError: If it is damaged, or the storage breaks.
         """
         try:
             with self._open(url) as raw:
@@ -87,15 +87,20 @@ class Manifest:
                         yield from lines
                 else:
                     yield from raw
-        except (OSError, EOFError, zlib.error) as error:
+        except Exception as error:  # noqa: BLE001 - each storage has errors of its own
             raise self.damaged(url, error) from None
 
     def damaged(self, url: str, error: object) -> ManifestError:
         """Say that a file can't be read."""
+        said = " ".join(str(error).split()) or type(error).__name__
         return ManifestError(
-            f"stream {self.stream}: {url} can't be read: {error}; "
+            f"stream {self.stream}: {self.shown(url)} can't be read: {self.shown(said)}; "
             "nothing of its BATCH message is loaded. Run the tap again"
         )
+
+    def shown(self, text: object) -> str:
+        """A text about the files, without secrets."""
+        return redacted(str(text), self.storage_options)
 
     def remove(self, logger: logging.Logger) -> None:
         """Remove the files; one that can't be removed is said, and left."""
@@ -108,7 +113,9 @@ class Manifest:
                     storage, name = fsspec.core.url_to_fs(url, **self.storage_options)
                     storage.rm_file(name)  # `rm` takes a name for a pattern
             except Exception as error:  # noqa: BLE001 - each storage has errors of its own
-                logger.warning("%s is loaded, but can't be removed: %s", url, error)
+                logger.warning(
+                    "%s is loaded, but can't be removed: %s", self.shown(url), self.shown(error)
+                )
 
     def _exists(self, url: str) -> bool:
         path = local_path(url)

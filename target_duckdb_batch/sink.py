@@ -172,9 +172,10 @@ class StreamSink(Sink):
 
     def _load_lines(self, manifest: Manifest, compression: str | None, version: int | None) -> None:
         for url in manifest.urls:
+            shown = manifest.shown(url)
             for number, line in enumerate(manifest.lines(url, compression), 1):
                 if line.strip():
-                    self.append(line, version, None, f"{url}, line {number}")
+                    self.append(line, version, None, f"{shown}, line {number}")
         if len(self._spool):
             count = self._database.load(self.table, self._spool.source(), version)
             self._spool.clear()

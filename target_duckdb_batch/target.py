@@ -205,7 +205,9 @@ class TargetDuckDBBatch(Target):
         schema = self.config_jsonschema
         self.append_builtin_config(schema)
         problems = [
-            f"{'.'.join(map(str, error.path))}: {error.message}"
+            # A text that is nearly JSON may hold secrets.
+            f"{'.'.join(map(str, error.path))}: "
+            + ("is not an object" if error.schema.get("secret") else error.message)
             for error in JSONSchemaValidator(schema).iter_errors(self._config)
         ]
         if not problems:

@@ -35,7 +35,7 @@ from tap_mixpanel_parallel.fetch.responses import (
     error_of,
     is_gzip,
 )
-from tap_mixpanel_parallel.fetch.spool import create, spooling, write_all
+from tap_mixpanel_parallel.fetch.spool import PREFIX, create, spooling, write_all
 from tap_mixpanel_parallel.wording import format_bytes
 
 if TYPE_CHECKING:
@@ -211,12 +211,17 @@ def _save(response: requests.Response, path: Path, most_bytes: int) -> tuple[int
 
 
 def _alone(path: Path, error: SpoolError) -> AttemptError:
-    """The error, or one that allows no other attempt, if other windows take almost no room."""
+    """The error, or one that allows no other attempt, if other windows take almost no room.
+
+    Others may have a folder of their own beside this one: on a worker of a cluster, all have.
+    """
     sizes = {}
-    for each in path.parent.glob("*.*"):
+    for folder in (path.parent, *path.parent.parent.glob(f"{PREFIX}*")):
         with suppress(OSError):  # others come and go
-            sizes[each.name] = each.stat().st_size
-    size = sizes.pop(path.name, 0)
+            for each in folder.iterdir():
+                with suppress(OSError):
+                    sizes[each] = each.stat().st_size
+    size = sizes.pop(path, 0)
     if size <= _ALONE * sum(sizes.values()):
         return error
     return OversizeError(f"{error}; {format_bytes(size)} of this window alone have taken it all")

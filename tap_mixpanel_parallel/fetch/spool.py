@@ -24,9 +24,11 @@ from tap_mixpanel_parallel.exceptions import SpoolError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_PREFIX: Final = "tap-mixpanel-parallel-"
+PREFIX: Final = "tap-mixpanel-parallel-"
+"""What the names of the folders begin with."""
+
 _LOCK: Final = "lock"
-_OURS: Final = re.compile(rf"{_PREFIX}[a-z0-9_]{{8}}(-ended)?")
+_OURS: Final = re.compile(rf"{PREFIX}[a-z0-9_]{{8}}(-ended)?")
 """The names that `mkdtemp` makes, and nobody else."""
 
 _TRIES: Final = 100
@@ -83,7 +85,7 @@ class Spool:
 
     def _make(self) -> bool:
         """Make a folder and hold its lock; False if another run was quicker to sweep it."""
-        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._parent))
+        self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=self._parent))
         with contextlib.ExitStack() as stack:
             try:
                 self._folder = stack.enter_context(_open(self.path, _FOLDER))

@@ -72,11 +72,11 @@ def read_machines(reader: ConfigReader, batch: BatchConfig | None) -> Machines |
         )
     if reader.is_set("processes"):
         reader.warnings.append(f"processes: has no effect with executor: {DASK}")
-    scheduler = _scheduler(reader)
-    tls = _tls(reader, scheduler)
+    scheduler, address = _scheduler(reader)
+    tls = _tls(reader, scheduler, address)
     if len(reader.problems) > known or batch is None:
         return None
-    if scheduler.startswith("tcp:") and not stays_here(scheduler.replace("tcp:", "http:", 1)):
+    if address.startswith("tcp:") and not stays_here(address.replace("tcp:", "http:", 1)):
         reader.warnings.append(
             f"{SCHEDULER}: tcp:// sends the credentials to the workers in clear text; use it only "
             f"in a network that you trust, or tls:// with {TLS} (see docs/scale.md)"
@@ -84,19 +84,20 @@ def read_machines(reader: ConfigReader, batch: BatchConfig | None) -> Machines |
     return Machines(scheduler, tls)
 
 
-def _scheduler(reader: ConfigReader) -> str:
+def _scheduler(reader: ConfigReader) -> tuple[str, str]:
+    """What is given, and the address: the same, or what the given file holds."""
     known = len(reader.problems)
     value = reader.text(SCHEDULER)
     if value is None and len(reader.problems) > known:
-        return ""
+        return "", ""
     if value is None:
         reader.problems.append(
             f"{SCHEDULER}: is missing; executor: {DASK} needs the address of the scheduler, e.g. "
             "tcp://scheduler:8786, or its file"
         )
-        return ""
+        return "", ""
     if _ADDRESS.fullmatch(value):
-        return value
+        return value, value
     try:
         address = json.loads(Path(value).read_text(encoding="utf-8"))["address"]
         problem = None if _ADDRESS.fullmatch(address) else f"its address is {shown(address)}"
@@ -109,10 +110,11 @@ def _scheduler(reader: ConfigReader) -> str:
             f"is neither an address nor a scheduler's file ({problem}); give e.g. "
             "tcp://scheduler:8786, or the file that the scheduler writes with --scheduler-file",
         )
-    return value
+        return value, ""
+    return value, address
 
 
-def _tls(reader: ConfigReader, scheduler: str) -> Mapping[str, str]:
+def _tls(reader: ConfigReader, scheduler: str, address: str) -> Mapping[str, str]:
     value = reader.value(TLS)
     if value is None:
         return {}
@@ -125,6 +127,7 @@ def _tls(reader: ConfigReader, scheduler: str) -> Mapping[str, str]:
         path = value[name]
         if not isinstance(path, str) or not Path(path).is_file():
             reader.reject(f"{TLS}.{name}", path, "is not a file; give the path of a PEM file")
-    if scheduler.startswith("tcp:"):
-        reader.reject(SCHEDULER, scheduler, f"is not encrypted; with {TLS} give tls://")
+    if address.startswith("tcp:"):
+        what = "is" if address == scheduler else f"names {address}, which is"
+        reader.reject(SCHEDULER, scheduler, f"{what} not encrypted; with {TLS} give tls://")
     return dict(value)

@@ -33,6 +33,17 @@ _SECRET_VARIABLE: Final = re.compile(
     r"(AWS|AZURE|GOOGLE|GCS|FSSPEC)_.*(SECRET|TOKEN|PASSWORD|KEY|CONNECTION_STRING).*"
 )
 _SHORTEST_SECRET: Final = 4
+_USER: Final = re.compile(r"//[^\s/:@]*:\S*@")
+"""What a URL says of the user, with a password."""
+
+_PART: Final = 8 << 20
+"""Bytes of a part of an upload to S3."""
+
+_PARTS_AT_ONCE: Final = 4
+"""Each is in memory twice. With s3fs's own sizes, an upload takes up to a gigabyte."""
+
+_MOST_PARTS: Final = 10_000
+"""S3 takes no more."""
 
 
 def open_root(config: BatchConfig) -> LocalRoot | RemoteRoot:
@@ -140,6 +151,7 @@ class RemoteRoot:
             self._files, self._path = fsspec.core.url_to_fs(self._root, **self._params)
         except Exception as error:  # noqa: BLE001 - each storage has errors of its own
             raise self._fails("can't be opened", error) from None
+        self._is_s3 = hasattr(self._files, "call_s3")
 
     def make(self) -> None:
         """Make the folder if it is not there, and if there are folders.
@@ -187,7 +199,7 @@ class RemoteRoot:
     def put(self, file: Path, name: str) -> None:
         """Bring a file there, under its name."""
         try:
-            self._files.put_file(str(file), f"{self._path}/{name}")
+            self._files.put_file(str(file), f"{self._path}/{name}", **self._parts(file))
         except Exception as error:  # noqa: BLE001
             raise self._lost(f"{name} can't be stored", error) from None
         file.unlink(missing_ok=True)
@@ -195,9 +207,17 @@ class RemoteRoot:
     def get(self, name: str, file: Path) -> None:
         """Copy what is there to a file of this machine."""
         try:
-            self._files.get_file(f"{self._path}/{name}", str(file))
+            at_once = {"max_concurrency": 1} if self._is_s3 else {}
+            self._files.get_file(f"{self._path}/{name}", str(file), **at_once)
         except Exception as error:  # noqa: BLE001
             raise self._lost(f"{name} can't be read", error) from None
+
+    def _parts(self, file: Path) -> dict[str, int]:
+        """How a file is uploaded, so that little of it is in memory at once."""
+        if not self._is_s3:
+            return {}
+        part = max(_PART, -(-file.stat().st_size // _MOST_PARTS))
+        return {"chunksize": part, "max_concurrency": _PARTS_AT_ONCE}
 
     def rename(self, name: str, new: str) -> None:
         """Give what is there another name."""
@@ -209,23 +229,27 @@ class RemoteRoot:
             self.remove(name)
 
     def abort_uploads(self, start: str) -> None:
-        """End uploads of several parts that a killed run has begun: S3 keeps what they brought.
+        """End uploads of several parts that a kill has cut: S3 keeps what they brought.
 
         Args:
             start: What the names of their files begin with.
         """
-        if not hasattr(self._files, "list_multipart_uploads"):
+        if not self._is_s3:
             return
         with suppress(Exception):  # not every account may list them
-            bucket, _, folder = self._path.partition("/")
-            for upload in self._files.list_multipart_uploads(bucket):
-                if upload["Key"].startswith(f"{folder}/{start}" if folder else start):
-                    self._files.call_s3(
-                        "abort_multipart_upload",
-                        Bucket=bucket,
-                        Key=upload["Key"],
-                        UploadId=upload["UploadId"],
-                    )
+            bucket, prefix, _ = self._files.split_path(f"{self._path}/{start}")
+            where, asked = {"Bucket": bucket, "Prefix": prefix}, {"": ""}
+            while where != asked:  # until there is no other page
+                page, asked = self._files.call_s3("list_multipart_uploads", **where), where
+                for upload in page.get("Uploads", ()):
+                    if upload["Key"].startswith(prefix):
+                        with suppress(Exception):  # it may have ended by itself
+                            self._files.abort_mpu(bucket, upload["Key"], upload["UploadId"])
+                if page.get("IsTruncated"):
+                    where = where | {
+                        "KeyMarker": page["NextKeyMarker"],
+                        "UploadIdMarker": page["NextUploadIdMarker"],
+                    }
 
     def url(self, name: str) -> str:
         """A file's URL."""
@@ -245,7 +269,7 @@ class RemoteRoot:
         said = f"{type(error).__name__}: {' '.join(str(error).split())}"
         for secret in sorted({*_secrets(self._params), *_secrets_around()}, key=len, reverse=True):
             said = said.replace(secret, "***")
-        return said
+        return _USER.sub("//***@", said)
 
 
 def _secrets(params: Any, name: str = "") -> Iterator[str]:

@@ -103,11 +103,16 @@ class Storage:
         self._root.remove(name)
 
     def remove_staged(self) -> None:
-        """Remove what is staged and has no name; what can't be removed is left to the next run."""
+        """Remove what is staged and has no name, also halves of uploads.
+
+        What can't be removed is left to the next run.
+        """
+        self._root.abort_uploads(self._start)
         with suppress(TapError):
             for found in self._root.names():
                 if found.startswith(self.staging.start):
-                    self._root.remove(found)
+                    with suppress(TapError):
+                        self._root.remove(found)
 
     def _sweep(self) -> None:
         """Remove what is staged, and what does not count as loaded."""

@@ -30,6 +30,7 @@ from tap_mixpanel_parallel.exceptions import (
     TransportError,
 )
 from tap_mixpanel_parallel.fetch import client as client_module
+from tap_mixpanel_parallel.fetch.spool import Spool
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.sandbox import Fault, Limits, Project, Sandbox
 from tap_mixpanel_parallel.settings.credentials import Credentials
@@ -197,6 +198,18 @@ class TestBody:
         assert type(found) is SpoolError
         assert f"spool_dir: {path.parent} can't be written (File too large)" in str(found)
         assert not path.exists(), "nothing is left of an attempt that failed"
+
+    @pytest.mark.parametrize(("beside", "expected"), [(0, OversizeError), (1_000, SpoolError)])
+    def test_a_full_disk_with_folders_beside(
+        self, requests_mock: Mocker, tmp_path: Path, beside: int, expected: type[AttemptError]
+    ) -> None:
+        """On a worker of a cluster each attempt has a folder of its own."""
+        answer(requests_mock, b"x" * 1_001)
+        with Spool(tmp_path) as mine, Spool(tmp_path) as another:
+            (another.path / "window.body").write_bytes(b"x" * beside)
+            with files_of_at_most(1_000):
+                found = error(mine.path / "window.body")
+        assert type(found) is expected
 
     def test_a_link_in_its_place(self, requests_mock: Mocker, path: Path) -> None:
         answer(requests_mock, b"x" * 1_000)

@@ -13,7 +13,7 @@ from tap_mixpanel_parallel.convert.columns import COLUMNS, NAMES
 from tap_mixpanel_parallel.convert.conversion import ConversionOptions
 from tap_mixpanel_parallel.convert.files import Files
 from tap_mixpanel_parallel.fetch.job import Job, Query
-from tap_mixpanel_parallel.forms import beginner
+from tap_mixpanel_parallel.forms import file_factory
 from tap_mixpanel_parallel.machines import cluster as machines
 from tap_mixpanel_parallel.machines.task import Work
 from tap_mixpanel_parallel.plan.windows import Window
@@ -104,7 +104,7 @@ def joined(lab: Lab, cluster: Cluster) -> Iterator[machines.Cluster]:
     """The cluster as a run in this process has it, once it has checked the workers."""
     settings = settings_of(lab)
     assert settings.batch_config is not None
-    form = Files(beginner("jsonl", COLUMNS, NAMES, as_text=True), lab.folder, "spool_dir", 1000)
+    form = Files(file_factory("jsonl", COLUMNS, NAMES, as_text=True), lab.folder, "spool_dir", 1000)
     staging = Staging(settings.batch_config, "staged-")
     work = Work(ConversionOptions.of(settings), form, staging, lab.spool)
     (lab.folder / "root").mkdir()

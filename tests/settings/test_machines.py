@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,6 +12,7 @@ from tap_mixpanel_parallel.settings.machines import Machines
 from tests.settings.harness import problems, read
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 ADDRESS: Final = "tcp://127.0.0.1:8786"
@@ -83,14 +85,32 @@ def test_processes_are_those_of_the_workers() -> None:
     assert warning == "processes: has no effect with executor: dask"
 
 
-def test_an_address_in_clear_text_is_warned_of_where_it_leaves_the_machine() -> None:
-    (warning,) = read(**DASK | {"dask_scheduler": "tcp://10.0.0.1:8786"}).warnings
+@pytest.fixture(params=["address", "file"])
+def given(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
+    """Gives an address as it is, or in a scheduler's file."""
+
+    def give(address: str) -> str:
+        if request.param == "address":
+            return address
+        path = tmp_path / "scheduler.json"
+        path.write_text(json.dumps({"address": address}))
+        return str(path)
+
+    return give
+
+
+def test_clear_text_is_warned_of_where_it_leaves_the_machine(given: Callable[[str], str]) -> None:
+    (warning,) = read(**DASK | {"dask_scheduler": given("tcp://10.0.0.1:8786")}).warnings
     assert "clear text" in warning
+    assert not read(**DASK | {"dask_scheduler": given(ADDRESS)}).warnings
 
 
-def test_tls_asks_for_tls(files: dict[str, str]) -> None:
-    settings = read(**DASK | {"dask_scheduler": "tls://10.0.0.1:8786", "dask_tls": files})
-    assert settings.machines == Machines("tls://10.0.0.1:8786", files)
+def test_tls_asks_for_tls(files: dict[str, str], given: Callable[[str], str]) -> None:
+    encrypted = given("tls://10.0.0.1:8786")
+    settings = read(**DASK | {"dask_scheduler": encrypted, "dask_tls": files})
+    assert settings.machines == Machines(encrypted, files)
     assert not settings.warnings
-    (problem,) = problems(**DASK | {"dask_tls": files})
-    assert problem.startswith(f"dask_scheduler: '{ADDRESS}' is not encrypted")
+    plain = given(ADDRESS)
+    (problem,) = problems(**DASK | {"dask_scheduler": plain, "dask_tls": files})
+    names = "" if plain == ADDRESS else f"names {ADDRESS}, which "
+    assert problem.startswith(f"dask_scheduler: '{plain}' {names}is not encrypted")

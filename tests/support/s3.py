@@ -9,6 +9,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl
 
 import requests
 from moto.server import DomainDispatcherApplication, create_backend_app
@@ -24,6 +25,9 @@ REGION: Final = "us-east-1"
 
 _TRUSTING: Final = b"inf"
 """How many requests need no right credentials: moto counts them."""
+
+_PAGE: Final = 2
+"""How many uploads are told of at once."""
 
 
 class _Quiet(WSGIRequestHandler):
@@ -71,10 +75,26 @@ class S3:
         text = requests.get(f"{self.url}/{bucket}", timeout=30).text
         return [part.partition("</Key>")[0] for part in text.split("<Key>")[1:]]
 
-    def uploads(self, bucket: str = BUCKET) -> int:
-        """How many uploads of several parts are not ended."""
-        text = requests.get(f"{self.url}/{bucket}?uploads", timeout=30).text
-        return text.count("<UploadId>")
+    def uploads(self, bucket: str = BUCKET) -> list[tuple[str, str]]:
+        """The uploads of several parts that are not ended: name and number."""
+        text = requests.get(f"{self.url}/{bucket}?uploads&all", timeout=30).text
+        return sorted((_part(each, "Key"), _part(each, "UploadId")) for each in _uploads(text))
+
+    def page_of_uploads(self, bucket: str, query: dict[str, str]) -> str:
+        """A page of them, as S3 has it: moto has one for all."""
+        after = (query.get("key-marker", ""), query.get("upload-id-marker", ""))
+        start = query.get("prefix", "")
+        left = [each for each in self.uploads(bucket) if each > after and each[0].startswith(start)]
+        uploads = "".join(
+            f"<Upload><Key>{key}</Key><UploadId>{number}</UploadId></Upload>"
+            for key, number in left[:_PAGE]
+        )
+        key, number = left[:_PAGE][-1] if left else ("", "")
+        return (
+            f"<ListMultipartUploadsResult><IsTruncated>{str(len(left) > _PAGE).lower()}"
+            f"</IsTruncated><NextKeyMarker>{key}</NextKeyMarker><NextUploadIdMarker>{number}"
+            f"</NextUploadIdMarker>{uploads}</ListMultipartUploadsResult>"
+        )
 
     def empty(self) -> None:
         """Have one bucket, without a file."""
@@ -93,6 +113,14 @@ class S3:
             requests.post(f"{self.url}/moto-api/reset-auth", data=_TRUSTING, timeout=30)
 
 
+def _uploads(text: str) -> list[str]:
+    return text.split("<Upload>")[1:]
+
+
+def _part(text: str, name: str) -> str:
+    return text.partition(f"<{name}>")[2].partition("<")[0]
+
+
 @contextmanager
 def s3_server() -> Iterator[S3]:
     """Serve while the block runs."""
@@ -106,9 +134,13 @@ def s3_server() -> Iterator[S3]:
             server.requests.append((method, path))
             time.sleep(server.delay)
             if server.cut(method, f"{path}?{environ['QUERY_STRING']}"):
-                environ["wsgi.input"].read(1000)
+                environ["wsgi.input"].read(min(1000, int(environ.get("CONTENT_LENGTH") or 0)))
                 environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
                 raise ConnectionAbortedError
+        query = dict(parse_qsl(environ["QUERY_STRING"], keep_blank_values=True))
+        if method == "GET" and "uploads" in query and "all" not in query:
+            start("200 OK", [("Content-Type", "application/xml")])
+            return [server.page_of_uploads(path.strip("/"), query).encode()]
         found: Iterable[bytes] = application(environ, start)
         return found
 

@@ -143,6 +143,12 @@ def test_a_setting_that_makes_no_sense(lab: Lab, setting: Any, says: str, python
     assert says in ended.error
 
 
+def test_storage_options_that_are_nearly_json_are_not_quoted(lab: Lab) -> None:
+    ended = lab.run(EVENTS, storage_options='{"secret": "the-secret"')
+    assert ended.error.startswith("storage_options: is not an object")
+    assert "the-secret" not in ended.errors
+
+
 def test_settings_that_do_nothing_are_named(lab: Lab) -> None:
     ended = lab.run(EVENTS, flush_all_streams=True, file_path="x")
     assert ended.code == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import random
 from datetime import date, datetime
 from decimal import Decimal
@@ -12,6 +13,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from target_duckdb_batch.errors import (
     InputError,
@@ -19,6 +21,7 @@ from target_duckdb_batch.errors import (
     ManifestError,
     ValueDoesNotFitError,
 )
+from target_duckdb_batch.manifest import Manifest
 from target_duckdb_batch.settings import Settings
 from tests.target_duckdb_batch.harness import (
     EVENT_FIELDS,
@@ -154,6 +157,49 @@ def test_copies_that_a_killed_run_has_left(lab: Lab, root: str) -> None:
 def test_a_storage_that_is_not_known(lab: Lab) -> None:
     with pytest.raises(ManifestError, match="nowhere://x/a can't be read"):
         lab.load(EVENTS, batch(["nowhere://x/a"]))
+
+
+def test_no_error_of_a_storage_shows_a_secret(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """Neither one of the options, however deep, nor of the environment, nor of a URL."""
+    options = {"key": "KEY-1", "client_kwargs": {"headers": [{"api_token": "TOKEN-2"}]}}
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", "CONNECTION-3")
+    url = "memory://me:PASSWORD-4@bucket/a"
+    secrets = ["KEY-1", "TOKEN-2", "CONNECTION-3", "PASSWORD-4"]
+    manifest = Manifest("events", [url], options)
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError(f"denied\nfor {secrets[:3]} at {url}")
+
+    for name in ("exists", "open", "rm_file"):
+        monkeypatch.setattr(MemoryFileSystem, name, fail)
+    said = []
+    for reads in (
+        manifest.check,
+        lambda: list(manifest.lines(url, None)),
+        lambda: manifest.local_paths(tmp_path / "copies").__enter__(),
+    ):
+        with pytest.raises(ManifestError) as raised:
+            reads()
+        said.append(str(raised.value))
+    manifest.remove(logging.getLogger("of-storages"))
+    said.append(caplog.messages[-1])
+    monkeypatch.setattr(MemoryFileSystem, "exists", lambda *_, **__: False)
+    with pytest.raises(ManifestError) as raised:
+        manifest.check()
+    said.append(str(raised.value))
+    for text in said:
+        assert "memory://***@bucket/a" in text
+        assert not [secret for secret in secrets if secret in text]
+    assert all("denied for ['***', '***'" in text for text in said[:3])
+
+
+def test_a_line_that_can_not_be_read_shows_no_password_of_its_file(lab: Lab) -> None:
+    url = "memory://me:PASSWORD@bucket/a"
+    fsspec.filesystem("memory").pipe(url, write_lines(lab.folder / "a", [b"{"]).read_bytes())
+    with pytest.raises(InputError, match=r"memory://\*\*\*@bucket/a, line 1 can't be read"):
+        lab.load(EVENTS, batch([url], "jsonl"))
 
 
 def test_an_empty_manifest_and_an_empty_file(lab: Lab) -> None:

@@ -445,7 +445,7 @@ def test_a_storage_that_fails_is_one_clear_error(
     runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
-        raise PermissionError("denied\nby policy")
+        raise PermissionError("denied\nby policy at http://me:p@ssw0rd@host/x")
 
     config = {"encoding": {"format": "jsonl"}, "storage": {"root": "memory://failing"}}
     monkeypatch.setattr(MemoryFileSystem, "put_file", fail)
@@ -453,7 +453,7 @@ def test_a_storage_that_fails_is_one_clear_error(
     (failure,) = {p["error"] for p in runs.state["bookmarks"]["events"]["partitions"]}
     assert types(messages).count("BATCH") == 0
     assert failure.startswith("batch_config.storage.root: events-")
-    assert "can't be stored: PermissionError: denied by policy" in failure
+    assert "can't be stored: PermissionError: denied by policy at http://***@host/x" in failure
 
     monkeypatch.setattr(MemoryFileSystem, "ls", fail)
     with pytest.raises(TapError, match=r"root: memory://failing: can't be read: Permission"):

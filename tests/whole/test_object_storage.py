@@ -6,24 +6,29 @@ import json
 import signal
 import subprocess
 from datetime import UTC, date, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import fsspec
 import pytest
+from s3fs import S3FileSystem
 
 from tap_mixpanel_parallel.exceptions import SpoolError
 from tap_mixpanel_parallel.sandbox import Project, Sandbox
 from tap_mixpanel_parallel.settings.batch import BatchConfig
+from tap_mixpanel_parallel.write import roots
 from tap_mixpanel_parallel.write.roots import RemoteRoot
+from tap_mixpanel_parallel.write.storage import Storage
+from target_duckdb_batch.errors import ManifestError
 from tests.support.commands import BIN, environment
 from tests.support.exact import digits
 from tests.support.expected import assert_same, expected, lines_of, loaded
 from tests.support.harness import Lab, Output, wait_until
 from tests.support.s3 import BUCKET, KEY, SECRET, s3_server
+from tests.target_duckdb_batch.harness import EVENTS, batch, event, write_lines, write_parquet
+from tests.target_duckdb_batch.harness import Lab as Loader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.support.s3 import S3
@@ -107,25 +112,110 @@ def test_from_the_tap_to_the_table(lab: Lab, s3: S3, form: str, by: str) -> None
     assert KEY not in done.text.decode()
 
 
-def test_a_large_file_is_uploaded_in_parts(
-    s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Then an upload that is cut is an error, and leaves no part behind."""
-    large = tmp_path / "large"
-    root = RemoteRoot(BatchConfig("jsonl", ROOT, params=s3.options))
-    root.open()
-    in_parts = partial(root._files.put_file, chunksize=5 << 20)  # not 50 MB
-    monkeypatch.setattr(root._files, "put_file", in_parts)
-    large.write_bytes(bytes(11 << 20))
-    root.put(large, "whole")
-    assert [method for method, _ in s3.requests].count("PUT") == 3
+def once(s3: S3) -> dict[str, Any]:
+    """What opens the storage, so that a request that fails is not made again."""
+    return s3.options | {"config_kwargs": {"retries": {"total_max_attempts": 1}}}
 
-    large.write_bytes(bytes(11 << 20))
+
+@pytest.fixture
+def root(s3: S3, monkeypatch: pytest.MonkeyPatch) -> RemoteRoot:
+    """A root where nothing is tried again."""
+    monkeypatch.setattr(S3FileSystem, "retries", 1)
+    root = RemoteRoot(BatchConfig("jsonl", ROOT, params=once(s3)))
+    root.open()
+    return root
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Parts of so many bytes, which S3 would not take, and ten at most."""
+    assert roots._PART >= 5 << 20
+    assert roots._PART * roots._PARTS_AT_ONCE <= 32 << 20
+    monkeypatch.setattr(roots, "_PART", 1000)
+    monkeypatch.setattr(roots, "_MOST_PARTS", 10)
+    monkeypatch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", 1)
+    return 1000
+
+
+@pytest.mark.parametrize(("size", "parts", "largest"), [(9_500, 10, 1000), (15_001, 10, 1501)])
+def test_a_large_file_is_uploaded_in_parts(
+    s3: S3,
+    root: RemoteRoot,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    small_parts: int,
+    size: int,
+    parts: int,
+    largest: int,
+) -> None:
+    """Few of them are in memory at once, and as it is read again, none waits for the others."""
+    large, copy = tmp_path / "large", tmp_path / "copy"
+    call, held = root._files._call_s3, [0]
+
+    async def counting(method: str, *args: Any, **kwargs: Any) -> Any:
+        length = len(kwargs.get("Body", b""))
+        held.append(held[-1] + length)
+        try:
+            return await call(method, *args, **kwargs)
+        finally:
+            held.append(held[-1] - length)
+
+    monkeypatch.setattr(root._files, "_call_s3", counting)
+    large.write_bytes(bytes(size))
+    root.put(large, "whole")
+    assert [method for method, _ in s3.requests].count("PUT") == parts
+    assert max(held) == roots._PARTS_AT_ONCE * largest
+
+    monkeypatch.setattr(root._files, "default_block_size", small_parts)
+    root.get("whole", copy)
+    assert [method for method, _ in s3.requests].count("GET") == 1
+    assert copy.read_bytes() == bytes(size)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_an_upload_in_parts_that_is_cut(s3: S3, root: RemoteRoot, tmp_path: Path) -> None:
+    """It is an error, and leaves no part behind."""
+    large = tmp_path / "large"
+    large.write_bytes(bytes(9_500))
     s3.cut = lambda method, path: method == "PUT" and "partNumber=2" in path
     with pytest.raises(SpoolError, match="cut can't be stored"):
         root.put(large, "cut")
-    assert s3.names() == ["mixpanel/whole"]
-    assert s3.uploads() == 0
+    assert s3.names() == []
+    assert s3.uploads() == []
+
+
+def test_halves_of_uploads_end_with_the_run(s3: S3, tmp_path: Path) -> None:
+    """All of its own, though they are more than a page; none of others."""
+    config = BatchConfig("jsonl", ROOT, params=s3.options)
+    with Storage(config, "me", None, lambda _: b"") as storage:
+        storage.begin(NOW, tmp_path)
+        others = ["mixpanel/events-another-staged-0", "of-others"]
+        own = [f"mixpanel/{storage.staging.start}{number}" for number in range(5)]
+        files = fsspec.filesystem("s3", **s3.options)
+        for key in (*others, *own):
+            files.call_s3("create_multipart_upload", Bucket=BUCKET, Key=key)
+        assert len(s3.uploads()) == 7
+        storage.remove_staged()
+    assert [key for key, _ in s3.uploads()] == others
+
+
+@pytest.mark.parametrize(("form", "write"), [("jsonl", write_lines), ("parquet", write_parquet)])
+def test_a_storage_that_breaks_while_the_loader_reads(
+    s3: S3, root: RemoteRoot, tmp_path: Path, form: str, write: Callable[..., Path]
+) -> None:
+    """One clear error; nothing is loaded, and nothing removed."""
+    root.put(write(tmp_path / "made", [event(1)]), "file")
+    loader = Loader(tmp_path)
+    messages = EVENTS, batch([f"{ROOT}/file"], form)
+
+    s3.cut = lambda method, _: method == "GET"
+    with pytest.raises(ManifestError, match=r"stream events: .*/file can't be read: .*Run the tap"):
+        loader.load(*messages, storage_options=once(s3))
+    assert loader.rows() == []
+
+    s3.cut = lambda *_: False
+    loader.load(*messages, storage_options=once(s3))
+    assert len(loader.rows()) == 1
 
 
 def test_a_cut_upload_is_tried_again(lab: Lab, s3: S3) -> None:
@@ -157,13 +247,13 @@ def test_what_a_killed_run_left_is_removed(lab: Lab, s3: S3) -> None:
     bucket, key = f"{start}-staged-big".split("/", 1)
     storage.call_s3("create_multipart_upload", Bucket=bucket, Key=key)
     storage.call_s3("create_multipart_upload", Bucket=bucket, Key="of-others")
-    assert s3.uploads() == 2
+    assert len(s3.uploads()) == 2
 
     again = lab.run(env=s3.environment)
 
     kept = {f"s3://{BUCKET}/{name}" for name in s3.names()}
     assert kept == {*manifest(again), f"{ROOT}/other"}
-    assert s3.uploads() == 1
+    assert [key for key, _ in s3.uploads()] == ["of-others"]
 
 
 @pytest.mark.parametrize(

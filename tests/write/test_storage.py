@@ -55,6 +55,24 @@ def test_a_file_that_cannot_be_stored(tmp_path: Path, blocked: int) -> None:
     assert sorted(root.iterdir()) == [root / url.rpartition("/")[2] for url in urls]
 
 
+def test_what_is_staged_is_removed_though_some_of_it_can_not_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, spool = tmp_path / "root", tmp_path / "spool"
+    spool.mkdir()
+    with Storage(BatchConfig("parquet", str(root)), "me", None, announced) as storage:
+        storage.begin(NOW, spool)
+        names = [f"{storage.staging.start}{number}" for number in range(3)]
+        monkeypatch.setattr(storage._root, "names", lambda: names)
+        (root / names[0]).mkdir()
+        for name in names[1:]:
+            (root / name).touch()
+
+        storage.remove_staged()
+
+        assert [(root / name).exists() for name in names] == [True, False, False]
+
+
 def test_a_message_that_cannot_be_written(tmp_path: Path) -> None:
     root, spool = tmp_path / "root", tmp_path / "spool"
     spool.mkdir()
