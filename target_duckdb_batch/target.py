@@ -5,12 +5,16 @@ from __future__ import annotations
 import copy
 import os
 from functools import cached_property
-from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, cast
 
 import click
 from singer_sdk import Target
-from singer_sdk.configuration._dict_config import merge_missing_config_jsonschema
+from singer_sdk.configuration._dict_config import (
+    merge_missing_config_jsonschema,
+    parse_environment_config,
+)
 from singer_sdk.exceptions import ConfigValidationError, RecordsWithoutSchemaException
+from singer_sdk.helpers._classproperty import classproperty
 from singer_sdk.helpers.capabilities import (
     STREAM_MAPS_CONFIG,
     PluginCapabilities,
@@ -33,6 +37,9 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from singer_sdk.helpers.capabilities import CapabilitiesEnum
+
+
+_FALSE: Final = ("false", "0", "no", "off", "")
 
 
 class TargetDuckDBBatch(Target):
@@ -225,6 +232,30 @@ class TargetDuckDBBatch(Target):
                 name,
             )
         return problems
+
+    @classproperty
+    def _env_var_config(cls) -> dict[str, Any]:  # noqa: N805
+        """The settings of the environment, each in its type.
+
+        Raises:
+            ConfigValidationError: If some can't be; it names them, and not what they hold.
+        """
+        schema = cls.config_jsonschema
+        cls.append_builtin_config(schema)
+        found: dict[str, Any] = {}
+        problems = []
+        for name, kind in schema["properties"].items():
+            variable = f"{cls._env_var_prefix}{name.upper()}"
+            try:
+                found |= parse_environment_config({"properties": {name: kind}}, cls._env_var_prefix)
+            except ValueError as error:
+                problems.append(f"{name}: what {variable} holds is not valid: {error}")
+            # The SDK takes any other word for false.
+            if found.get(name) is False and os.environ[variable].lower() not in _FALSE:
+                problems.append(f"{name}: what {variable} holds is neither true nor false")
+        if problems:
+            raise ConfigValidationError("; ".join(problems), errors=problems, schema=schema)
+        return found
 
     @classmethod
     def append_builtin_config(cls, config_jsonschema: dict[str, Any]) -> None:

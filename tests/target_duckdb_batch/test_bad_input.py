@@ -137,10 +137,39 @@ def test_all_problems_of_the_settings_at_once(lab: Lab) -> None:
         ({"memory_limit": "1MB"}, "memory_limit: 1MB is not enough"),
     ],
 )
-def test_a_setting_that_makes_no_sense(lab: Lab, setting: Any, says: str, python_path: str) -> None:
+def test_a_setting_that_is_not_valid(lab: Lab, setting: Any, says: str, python_path: str) -> None:
     ended = lab.run(EVENTS, record(event(1)), python_path=python_path, **setting)
     assert ended.code == 1
     assert says in ended.error
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("storage_options", '{"secret": "the-secret"', "STORAGE_OPTIONS holds is not valid: "),
+        ("schema_mapping", "the-secret", "SCHEMA_MAPPING holds is not valid: "),
+        ("batch_size_rows", "many", "BATCH_SIZE_ROWS holds is not valid: "),
+        ("delete_batch_files", "the-secret", "DELETE_BATCH_FILES holds is neither true nor false"),
+    ],
+)
+def test_an_environment_variable_that_is_not_valid(
+    lab: Lab, name: str, text: str, says: str
+) -> None:
+    variables = {"TARGET_DUCKDB_BATCH_" + name.upper(): text}
+    done = subprocess.run(
+        [LOADER, "--config", "ENV"],
+        input=b"",
+        capture_output=True,
+        timeout=60,
+        check=False,
+        env=environment(TARGET_DUCKDB_BATCH_FILEPATH=str(lab.path), **variables),
+    )
+    log = done.stderr.decode()
+    (problem,) = [line for line in log.splitlines() if "| ERROR " in line]
+    assert done.returncode == 1
+    assert f"| {name}: what TARGET_DUCKDB_BATCH_{says}" in problem
+    assert "Traceback" not in log
+    assert "the-secret" not in log
 
 
 def test_storage_options_that_are_nearly_json_are_not_quoted(lab: Lab) -> None:
