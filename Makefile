@@ -21,8 +21,7 @@ demo: .venv/demo
 	python demo/questions.py output/$(ENVIRONMENT).duckdb
 
 # The tests wait for a fifth of their time, so they take more processes than two cores.
-TESTS := python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder \
-  --max-worker-restart 0
+TESTS := python -m pytest --numprocesses 3 --dist loadfile --max-worker-restart 0
 
 # Lint, types, all tests.
 test: lint unit

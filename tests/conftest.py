@@ -29,12 +29,6 @@ os.environ.setdefault("UV_CACHE_DIR", f"{_CACHE}/uv")
 _TESTS = count()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have files with slow tests go first, so that none is left to one process at the end."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
-
-
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where no test's own files for caches are."""
