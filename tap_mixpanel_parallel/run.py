@@ -120,21 +120,19 @@ class Run:
         self._quarantine = Quarantine(settings)
         self._options = ConversionOptions.of(settings)
 
-    def run(self, windows: Sequence[Window], query: Query) -> None:
+    def parts(self, windows: Sequence[Window], query: Query) -> Iterator[Part]:
         """Fetch the windows; convert, write and checkpoint each as it arrives.
 
         Args:
             windows: The plan.
             query: What is asked of each window.
 
+        Yields:
+            Each part, as it begins to leave.
+
         Raises:
             TapError: If the run can't go on; what it has written is checkpointed.
         """
-        for _ in self.parts(windows, query):
-            pass
-
-    def parts(self, windows: Sequence[Window], query: Query) -> Iterator[Part]:
-        """Do the same, and give each part as it begins to leave."""
         with (
             closing(self._output),
             self._connections,

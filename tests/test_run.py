@@ -106,7 +106,8 @@ class Lab:
                 str,
             ),
         )
-        run.run(windows, QUERY)
+        for _ in run.parts(windows, QUERY):
+            pass
         return run.state
 
     @property
