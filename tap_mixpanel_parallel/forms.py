@@ -13,7 +13,7 @@ from tap_mixpanel_parallel.convert.conversion import ConversionOptions
 from tap_mixpanel_parallel.convert.files import Files, Messages, RecordFile
 from tap_mixpanel_parallel.convert.jsonl import JsonLinesFile
 from tap_mixpanel_parallel.convert.processes import Processes
-from tap_mixpanel_parallel.convert.record_lines import message_encoder, row_encoder
+from tap_mixpanel_parallel.convert.record_lines import message_encoder, row_encoder, row_maker
 from tap_mixpanel_parallel.fetch.threads import run_in_thread
 from tap_mixpanel_parallel.run import Way
 from tap_mixpanel_parallel.write.output import Handover, Output
@@ -40,7 +40,7 @@ def as_messages(stream: EventsStream, settings: Settings) -> Way:
 
     The SDK's way is needed only where it changes a record. Both give the same messages.
     """
-    encode_rows = row_encoder(
+    rows = row_maker(
         stream.columns,
         properties_as_text=settings.properties_format == "string",
     )
@@ -54,8 +54,8 @@ def as_messages(stream: EventsStream, settings: Settings) -> Way:
 
     def form(received_at: datetime) -> Format:
         if is_fast:
-            return Messages(message_encoder(encode_rows, stream.name, received_at.isoformat()))
-        return Messages(mapped.mapped_encoder(stream, stream.tap.writer, encode_rows, received_at))
+            return Messages(message_encoder(rows, stream.name, received_at.isoformat()))
+        return Messages(mapped.mapped_encoder(stream, stream.tap.writer, rows, received_at))
 
     return Way(form, partial(Output, stream.sink))
 
@@ -130,12 +130,12 @@ def _on(
 
 def as_rows(stream: EventsStream) -> Way:
     """Events are handed over as lines of JSON, in the file of each part."""
-    encode_rows = row_encoder(
+    rows = row_maker(
         stream.columns,
         properties_as_text=stream.settings.properties_format == "string",
         selected=stream.selected_names,
     )
-    return Way(lambda _: Messages(encode_rows), partial(Handover, stream.sink.keep))
+    return Way(lambda _: Messages(row_encoder(rows)), partial(Handover, stream.sink.keep))
 
 
 def as_tables(stream: EventsStream, folder: Path) -> Way:

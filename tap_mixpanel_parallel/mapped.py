@@ -8,13 +8,14 @@ from singer_sdk.mapper import SameRecordTransform
 from singer_sdk.singerlib.json import deserialize_json
 
 from tap_mixpanel_parallel.convert.columns import NAMES
+from tap_mixpanel_parallel.convert.record_lines import encode_row
 from tap_mixpanel_parallel.exceptions import TapError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from tap_mixpanel_parallel.convert.record_lines import Encode
+    from tap_mixpanel_parallel.convert.record_lines import Encode, Rows
     from tap_mixpanel_parallel.convert.records import EventRecord
     from tap_mixpanel_parallel.messages import MessageWriter
     from tap_mixpanel_parallel.streams import EventsStream
@@ -32,15 +33,14 @@ def is_unchanged(stream: EventsStream) -> bool:
 
 
 def mapped_encoder(
-    stream: EventsStream, writer: MessageWriter, encode_rows: Encode, time_extracted: datetime
+    stream: EventsStream, writer: MessageWriter, rows: Rows, time_extracted: datetime
 ) -> Encode:
     """Encode records as the messages that the SDK makes of them."""
 
     def lines(records: list[EventRecord]) -> Iterable[bytes]:
-        rows = encode_rows(records).split(b"\n")[:-1]
-        for record, row in zip(records, rows, strict=True):
+        for record, row in zip(records, rows(records), strict=True):
             try:
-                messages = list(stream.map_record(deserialize_json(row)))
+                messages = list(stream.map_record(deserialize_json(encode_row(row))))
             except Exception as error:  # noqa: BLE001 - a map's expression raises anything
                 raise TapError(
                     f"stream_maps: event {record.event_id.hex()} can't be mapped: "

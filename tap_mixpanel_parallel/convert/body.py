@@ -6,7 +6,6 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from gzip import BadGzipFile
-from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from isal import igzip
@@ -24,7 +23,7 @@ PIECE: Final = 1 << 17
 """Bytes of a body that are worked on at a time."""
 
 _AHEAD: Final = 8
-"""Pieces that are decompressed ahead: enough that handing them over costs nothing."""
+"""Pieces that are decompressed at once: enough that handing them over costs little."""
 
 _KEPT: Final = 1 << 20
 """Bytes that the C library keeps at hand once it has seen so many freed at once, and does not give
@@ -67,7 +66,7 @@ def read_blocks(
     """
     bytes(_KEPT)
     rest = b""
-    for data in _read_ahead(_read_pieces(download, piece)):
+    for data in _cut(_read_ahead(_read_all(download, piece)), piece):
         lines = data.split(b"\n")
         lines[0] = rest + lines[0]
         rest = lines.pop()
@@ -90,10 +89,25 @@ def are_utf8(lines: list[bytes]) -> bool:
     return True
 
 
-def _read_pieces(download: Download, size: int) -> Iterator[bytes]:
+def _read_all(download: Download, piece: int) -> Iterator[bytes]:
+    """The body, some pieces at a time; just before a damage, one at a time.
+
+    What comes before it may tell why: Mixpanel writes an error into the export, and ends.
+    """
+    done = 0
+    try:
+        for data in _read_from(0, download, _AHEAD * piece):
+            done += len(data)
+            yield data
+    except IncompleteExportError:
+        yield from _read_from(done, download, piece)
+
+
+def _read_from(start: int, download: Download, size: int) -> Iterator[bytes]:
     with spooling(download.path), read_back(download.path) as file:
         body = cast("BinaryIO", igzip.open(file) if download.compressed else file)
         try:
+            body.seek(start)
             yield from iter(lambda: body.read(size), b"")
         # The stub takes IsalError for an instance.
         except (EOFError, BadGzipFile, IsalError) as error:  # type: ignore[misc]
@@ -102,33 +116,24 @@ def _read_pieces(download: Download, size: int) -> Iterator[bytes]:
             ) from None
 
 
-def _read_ahead(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The same pieces; while some are worked on, a thread decompresses the next.
+def _read_ahead(body: Iterator[bytes]) -> Iterator[bytes]:
+    """The same; while some of it is worked on, a thread decompresses the next.
 
     That is the one part of the work that needs no interpreter. `isal.igzip_threaded` does
     not serve: its reader may take a thread that ends between two looks for the end of the
     body, and what comes before a damage is lost.
     """
-
-    def take() -> tuple[list[bytes], Exception | None]:
-        taken: list[bytes] = []
-        try:
-            taken.extend(islice(pieces, _AHEAD))
-        except Exception as error:  # noqa: BLE001 - raised again, after what came before it
-            return taken, error
-        return taken, None
-
     with ThreadPoolExecutor(1, "decompress") as executor:
         try:
-            ahead = executor.submit(take)
+            ahead = executor.submit(next, body, b"")
         except RuntimeError as error:
             raise ThreadError(error) from None
-        while True:
-            taken, failure = ahead.result()
-            if failure is None and taken:
-                ahead = executor.submit(take)
-            yield from taken
-            if failure is not None:
-                raise failure
-            if not taken:
-                return
+        while data := ahead.result():
+            ahead = executor.submit(next, body, b"")
+            yield data
+
+
+def _cut(body: Iterator[bytes], size: int) -> Iterator[bytes]:
+    for data in body:
+        for start in range(0, len(data), size):
+            yield data[start : start + size]

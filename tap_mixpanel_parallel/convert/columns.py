@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from msgspec import Raw
-from msgspec.structs import fields
+from msgspec.structs import astuple, fields
 
 from tap_mixpanel_parallel.convert.lifting import GREATEST, LEAST
 from tap_mixpanel_parallel.convert.records import EventRecord
@@ -70,6 +70,13 @@ def all_columns(chosen: Iterable[PropertyColumn]) -> tuple[Column, ...]:
         for each in chosen
     )
     return (*COLUMNS, *lifted)
+
+
+def column_values(records: Iterable[EventRecord]) -> list[tuple[Any, ...]]:
+    """The values of one or more records by column, in the order of `all_columns`."""
+    *values, lifted = zip(*map(astuple, records), strict=True)
+    values += zip(*lifted, strict=True)
+    return values
 
 
 NAMES: Final = tuple(column.name for column in COLUMNS)

@@ -224,28 +224,35 @@ class Conversion:
             sieve: Takes the lines that are not events, if they are tolerated; None has them
                 passed over.
         """
-        tolerant = self._options.tolerate_malformed
-        numbers, last = count(1), 0
+        before = events = 0
         malformed: MalformedLineError | None = None
+        events_before = 0
         for block in read_blocks(self._download, piece=self._piece):
             records: list[EventRecord] = []
-            # Looked up once: this loop is where the time goes.
-            read, append, is_utf8 = reader.read, records.append, block.is_utf8
-            for line, number in zip(block.lines, numbers, strict=False):
+            lines: Iterator[bytes] = iter(block.lines)
+            if not block.is_utf8:
+                lines = map(_as_utf8, lines, count(before + 1))
+            place = 0
+            while place < len(block.lines):
                 try:
-                    append(read(line if is_utf8 else _as_utf8(line, number), number))
+                    for record in reader.read(lines, before + place + 1):
+                        records.append(record)  # noqa: PERF402 - kept if an error follows
+                    break
                 except MalformedLineError as error:
+                    place = error.line_number - before
+                    line = block.lines[place - 1]
                     if not line.strip(_BLANKS):
                         continue
-                    if not tolerant:
+                    if not self._options.tolerate_malformed:
                         raise
                     drop_frames(error)
                     if sieve is not None:
                         sieve.add(line, error)
-                    malformed = error
-                last = number
+                    malformed, events_before = error, events + len(records)
+            before += len(block.lines)
+            events += len(records)
             yield records
-        if malformed and malformed.line_number == last:
+        if malformed and events == events_before:
             raise malformed  # the export may well have ended in its midst
 
 

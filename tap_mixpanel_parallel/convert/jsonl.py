@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from isal import igzip
 
-from tap_mixpanel_parallel.convert.record_lines import row_encoder
+from tap_mixpanel_parallel.convert.record_lines import row_encoder, row_maker
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -27,7 +27,7 @@ class JsonLinesFile:
         properties_as_text: bool,
     ) -> None:
         self._encode = row_encoder(
-            columns, properties_as_text=properties_as_text, selected=selected
+            row_maker(columns, properties_as_text=properties_as_text, selected=selected)
         )
         self._gzip = igzip.IGzipFile(fileobj=file, mode="wb", filename="", mtime=0)
 

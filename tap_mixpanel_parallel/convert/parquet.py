@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from msgspec.structs import astuple
+
+from tap_mixpanel_parallel.convert.columns import column_values
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -97,8 +98,7 @@ class ParquetFile:
     def _end_block(self) -> None:
         if not self._records:
             return
-        *values, lifted = zip(*map(astuple, self._records), strict=True)
-        values += zip(*lifted, strict=True)
+        values = column_values(self._records)
         self._records, self._waiting = [], 0
         block = pa.RecordBatch.from_arrays(
             [_array(column.kind, values[place]) for place, column in self._columns],

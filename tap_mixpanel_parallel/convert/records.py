@@ -20,7 +20,7 @@ from tap_mixpanel_parallel.convert.times import bounded, local_time, parse_time
 from tap_mixpanel_parallel.exceptions import IncompleteExportError, MalformedLineError, quote_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from hashlib import md5
     from zoneinfo import ZoneInfo
 
@@ -149,59 +149,70 @@ class EventReader:
             columns: The properties that become columns.
         """
         self.lifter = Lifter(columns, _Properties)
+        self._has_columns = bool(columns)
         self.strays = Strays(window)
         self._first_ms, self._last_ms = self.strays.first_ms, self.strays.last_ms
         self._to_utc = local_time(zone).to_utc
         self._identical = Occurrences()
 
-    def read(self, line: bytes, number: int) -> EventRecord:
-        """Turn a line into a record.
+    def read(self, lines: Iterable[bytes], first: int = 1) -> Iterator[EventRecord]:
+        """Turn lines into records, up to the first that is not an event.
 
         Args:
-            line: The line, in UTF-8 and without its line end.
-            number: Its number in the export, from 1, for the error.
+            lines: The lines, in UTF-8 and without their line ends. After an error those that
+                follow it can still be read.
+            first: The number of the first one in the export, for the error.
 
         Raises:
-            MalformedLineError: If the line is not an event.
+            MalformedLineError: If a line is not an event.
             IncompleteExportError: If it says that Mixpanel ended the export.
         """
-        lifter = self.lifter
-        try:
-            parsed = _decode_line(line)
-            raw = parsed.properties
-            properties = lifter.decode(raw)
-        except msgspec.ValidationError:
-            return self._read_unusual(line, number)
-        except (msgspec.DecodeError, RecursionError) as error:
-            # The decoder refuses lone surrogates everywhere, so only what fails is mended.
-            mended = mend(line)
-            if mended != line:
-                return self.read(mended, number)
-            raise _no_event(line, number, error) from None
-        event = parsed.event
-        distinct_id = properties.distinct_id
-        insert_id = properties.insert_id
-        processed_ms = properties.processed_ms
-        if not insert_id:
-            return self._read_unusual(line, number)
-        sent_id = properties.sent_id
-        time_ms = properties.time
-        if not self._first_ms <= time_ms <= self._last_ms:
-            self.strays.add(time_ms)
-        key = (
-            f"{event}\x1f{distinct_id or '' if sent_id is None else sent_id}"
-            f"\x1f{time_ms}\x1f{insert_id}"
-        )
-        return EventRecord(
-            md5(key.encode(), usedforsecurity=False).digest(),
-            event,
-            self._to_utc(time_ms),
-            distinct_id,
-            insert_id,
-            None if processed_ms is None else bounded(processed_ms),
-            raw,
-            lifter.lift(properties) if lifter.lift else lifter.lift_any(raw),
-        )
+        # Looked up once: this loop is where the time goes.
+        lifter, has_columns, to_utc = self.lifter, self._has_columns, self._to_utc
+        first_ms, last_ms = self._first_ms, self._last_ms
+        for number, line in enumerate(lines, first):
+            try:
+                parsed = _decode_line(line)
+                raw = parsed.properties
+                properties = lifter.decode(raw)
+            except msgspec.ValidationError:
+                yield self._read_unusual(line, number)
+                continue
+            except (msgspec.DecodeError, RecursionError) as error:
+                # The decoder refuses lone surrogates everywhere, so only what fails is mended.
+                mended = mend(line)
+                if mended == line:
+                    raise _no_event(line, number, error) from None
+                yield from self.read((mended,), number)
+                continue
+            insert_id = properties.insert_id
+            if not insert_id:
+                yield self._read_unusual(line, number)
+                continue
+            event = parsed.event
+            distinct_id = properties.distinct_id
+            sent_id = properties.sent_id
+            time_ms = properties.time
+            processed_ms = properties.processed_ms
+            if not first_ms <= time_ms <= last_ms:
+                self.strays.add(time_ms)
+            key = (
+                f"{event}\x1f{distinct_id or '' if sent_id is None else sent_id}"
+                f"\x1f{time_ms}\x1f{insert_id}"
+            )
+            lifted: tuple[Value, ...] = ()
+            if has_columns:
+                lifted = lifter.lift(properties) if lifter.lift else lifter.lift_any(raw)
+            yield EventRecord(
+                md5(key.encode(), usedforsecurity=False).digest(),
+                event,
+                to_utc(time_ms),
+                distinct_id,
+                insert_id,
+                None if processed_ms is None else bounded(processed_ms),
+                raw,
+                lifted,
+            )
 
     def _read_unusual(self, line: bytes, number: int) -> EventRecord:
         """Turn a line into a record, whatever the types of its fields."""

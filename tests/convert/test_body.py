@@ -6,6 +6,7 @@ import gzip
 import json
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -201,6 +202,19 @@ class TestAhead:
         body = BODY + b'{"error":"query timed out"}\n' + BODY * 10
         with pytest.raises(IncompleteExportError, match=r"ended the export with an error.*timed"):
             convert(tmp_path, gzip.compress(body)[:-9], compressed=True, piece=piece)
+
+    @given(st.integers(500, 5000), st.integers(1, 8))
+    def test_what_comes_before_damage_is_read_once(self, piece: int, missing: int) -> None:
+        lines = [line(n) for n in range(600)]
+        body = gzip.compress(b"\n".join(lines) + b"\n", mtime=0)[:-missing]
+        found: list[bytes] = []
+        with tempfile.TemporaryDirectory() as name:
+            blocks = read_blocks(download(Path(name), body, compressed=True), piece=piece)
+            with suppress(IncompleteExportError):
+                for block in blocks:
+                    found += block.lines
+        assert len(found) > 100
+        assert found == lines[: len(found)]
 
     @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
     def test_no_further_thread_can_start(

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from tap_mixpanel_parallel.convert import conversion as conversion_module
+from tap_mixpanel_parallel.convert.body import PIECE
 from tap_mixpanel_parallel.convert.files import Messages
 from tap_mixpanel_parallel.exceptions import (
     IncompleteExportError,
@@ -47,6 +49,8 @@ from tests.support.bodies import (
 from tests.support.strategies import FRAGMENTS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tap_mixpanel_parallel.convert.conversion import Conversion
     from tap_mixpanel_parallel.convert.records import EventRecord
 
@@ -182,6 +186,18 @@ class TestSurrogates:
         assert record["properties"]["\ufffd"] == ["\ufffd"]
 
 
+KINDS: dict[str, Callable[[int], bytes]] = {
+    "event": lambda n: line(n, "é"),
+    "lone surrogate": lambda n: line(n, "\\ud83d"),
+    "encoded surrogate": lambda n: line(n, "\ud83d"),
+    "blank": lambda _: b" \t",
+    "not UTF-8": lambda n: line(n, "x") + b"\xff",
+    "no event": lambda n: b'{"event":"E","properties":{"n":%d}}' % n,
+    "no JSON": lambda n: line(n)[:-3],
+}
+MALFORMED = {"not UTF-8", "no event", "no JSON"}
+
+
 class TestMalformed:
     @pytest.mark.parametrize(
         "odd",
@@ -195,10 +211,13 @@ class TestMalformed:
         ],
     )
     @pytest.mark.parametrize("position", [0, 10, 20])
-    def test_it_fails_the_window(self, tmp_path: Path, odd: bytes, position: int) -> None:
+    @pytest.mark.parametrize("piece", [PIECE, 200])
+    def test_it_fails_the_window(
+        self, tmp_path: Path, odd: bytes, position: int, piece: int
+    ) -> None:
         body = b"\n".join([*LINES[:position], odd, *LINES[position:]]) + b"\n"
         with pytest.raises(MalformedLineError) as caught:
-            convert(tmp_path, body)
+            convert(tmp_path, body, piece=piece)
         assert caught.value.line_number == position + 1
         assert str(caught.value).endswith(printable(quote_line(odd)))
 
@@ -211,6 +230,24 @@ class TestMalformed:
         assert part.malformed.first.line_number == 1
         assert part.malformed.path.read_bytes() == b"y\n" + odd + b"\n"
         assert [found["time"] for found in properties(part)] == list(range(20))
+
+    @given(st.lists(st.sampled_from([*KINDS]), max_size=12), st.integers(20, 300))
+    def test_each_line_is_an_event_or_kept_or_blank(self, kinds: list[str], piece: int) -> None:
+        """Whatever is next to it, wherever a piece ends."""
+        kinds.append("event")
+        lines = [KINDS[kind](n) for n, kind in enumerate(kinds)]
+        kept = [each for each, kind in zip(lines, kinds, strict=True) if kind in MALFORMED]
+        times = [n for n, kind in enumerate(kinds) if kind not in {*MALFORMED, "blank"}]
+        with tempfile.TemporaryDirectory() as name:
+            part = convert(
+                Path(name), b"\n".join(lines) + b"\n", piece=piece, tolerate_malformed=True
+            )
+            assert [found["time"] for found in properties(part)] == times
+            assert part.events == len(times)
+            assert (part.malformed is not None) is bool(kept)
+            if part.malformed is not None:
+                assert part.malformed.path.read_bytes() == b"".join(each + b"\n" for each in kept)
+                assert part.malformed.first.line_number == lines.index(kept[0]) + 1
 
     @pytest.mark.parametrize("end", [b"", b"\n", b"\n\n \n"])
     @pytest.mark.parametrize("last", [b"x", line(1)[:-20], b"</html>", b'{"errors":["x"]}'])

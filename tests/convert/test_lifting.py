@@ -16,6 +16,7 @@ from msgspec import Raw
 
 from tap_mixpanel_parallel.convert.records import EventReader
 from tap_mixpanel_parallel.settings.property_columns import TYPES, ColumnType, PropertyColumn
+from tests.support.bodies import read_line
 from tests.support.columns import MISFIT, VALUES, held
 
 
@@ -27,7 +28,7 @@ def event(*pairs: tuple[str, str]) -> bytes:
 
 
 def lifted(reader: EventReader, line: bytes) -> tuple[Any, ...]:
-    return reader.read(line, 1).lifted
+    return read_line(reader, line).lifted
 
 
 ANY_VALUE = (
@@ -46,7 +47,7 @@ def test_each_type_and_each_value(kind: ColumnType, before: str | None) -> None:
     for text in VALUES:
         reader = EventReader(ZoneInfo("UTC"), columns=[PropertyColumn("v", "v", kind)])
         if before is not None:
-            reader.read(event(('"v"', before)), 1)
+            read_line(reader, event(('"v"', before)))
             reader.lifter.misfits.clear()
         wanted = held(kind, text)
         values = lifted(reader, event(('"v"', text)))
@@ -60,7 +61,7 @@ def test_a_value_of_another_type_is_decoded_the_slow_way_once() -> None:
     odd = Raw(b'{"time":1736035200000,"v":"1"}')
     with pytest.raises(msgspec.ValidationError, match=r"\$\.v"):
         reader.lifter.decode(odd)
-    reader.read(event(('"v"', '"1"')), 1)
+    read_line(reader, event(('"v"', '"1"')))
 
     decoded = reader.lifter.decode(odd)
     assert reader.lifter.lift is not None
@@ -100,9 +101,9 @@ def test_a_value_is_what_json_reads(
         assert repr(lifted(reader, line)) == repr(
             tuple(None if v is MISFIT else v for v in wanted)
         ), line
-        record = other.read(line, 1)
+        record = read_line(other, line)
         record.lifted = ()
-        assert record == plain.read(line, 1)
+        assert record == read_line(plain, line)
     assert reader.lifter.misfits == misfits
 
 

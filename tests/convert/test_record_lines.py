@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from tap_mixpanel_parallel.convert.columns import COLUMNS
-from tap_mixpanel_parallel.convert.record_lines import message_encoder, row_encoder
+from tap_mixpanel_parallel.convert.record_lines import message_encoder, row_encoder, row_maker
 from tap_mixpanel_parallel.convert.records import EventReader, EventRecord
 from tap_mixpanel_parallel.convert.surrogates import mend
 from tests.support.bodies import EXTRACTED, LINES, line
@@ -28,7 +28,7 @@ FORMS = pytest.mark.parametrize("as_text", [False, True], ids=["object", "text"]
 
 def records(*lines: bytes) -> list[EventRecord]:
     reader = EventReader(ZoneInfo("UTC"))
-    return [reader.read(each, number) for number, each in enumerate(lines, 1)]
+    return list(reader.read(lines))
 
 
 def lines_of(data: bytes) -> list[bytes]:
@@ -41,7 +41,7 @@ def lines_of(data: bytes) -> list[bytes]:
 @FORMS
 def test_a_message_is_what_it_should_be(as_text: bool) -> None:
     body = b'{ "time":1.0 ,"$insert_id":"i", "n":1.50,"mp_processing_time_ms":2}'
-    encode = message_encoder(row_encoder(properties_as_text=as_text), "events", EXTRACTED)
+    encode = message_encoder(row_maker(properties_as_text=as_text), "events", EXTRACTED)
     key = md5(b"E\x1f\x1f1\x1fi", usedforsecurity=False).hexdigest().encode()
     assert encode(records(b'{"event":"E","properties":%b}' % body)) == (
         b'{"type":"RECORD","stream":"events","record":{"event_id":"%b","event":"E",'
@@ -53,26 +53,26 @@ def test_a_message_is_what_it_should_be(as_text: bool) -> None:
 
 @FORMS
 def test_what_is_not_known_is_null(as_text: bool) -> None:
-    [row] = lines_of(row_encoder(properties_as_text=as_text)(records(line())))
+    [row] = lines_of(row_encoder(row_maker(properties_as_text=as_text))(records(line())))
     assert json.loads(row)["processed_at"] is None
     assert json.loads(row)["distinct_id"] is None
 
 
 def test_a_row_has_the_columns_in_their_order() -> None:
-    [row] = lines_of(row_encoder(properties_as_text=False)(records(line())))
+    [row] = lines_of(row_encoder(row_maker(properties_as_text=False))(records(line())))
     assert list(json.loads(row)) == [column.name for column in COLUMNS]
 
 
 def test_properties_as_text() -> None:
-    [row] = lines_of(row_encoder(properties_as_text=True)(records(line(1, "é\\n"))))
+    [row] = lines_of(row_encoder(row_maker(properties_as_text=True))(records(line(1, "é\\n"))))
     assert json.loads(row)["properties"] == '{"time":1,"$insert_id":"i1","text":"é\\n"}'
 
 
 @FORMS
 def test_no_record_is_no_line(as_text: bool) -> None:
-    encode_rows = row_encoder(properties_as_text=as_text)
-    assert encode_rows([]) == b""
-    assert message_encoder(encode_rows, "events", EXTRACTED)([]) == b""
+    rows_of = row_maker(properties_as_text=as_text)
+    assert row_encoder(rows_of)([]) == b""
+    assert message_encoder(rows_of, "events", EXTRACTED)([]) == b""
 
 
 @given(st.lists(FRAGMENTS, max_size=5), st.booleans())
@@ -80,10 +80,10 @@ def test_no_record_is_no_line(as_text: bool) -> None:
 @example([ESCAPES, SEPARATORS, ESCAPES], True)
 def test_a_message_is_its_row_and_what_is_around_it(texts: list[str], as_text: bool) -> None:
     found = records(*(mend(line(n, text)) for n, text in enumerate(texts)))
-    encode_rows = row_encoder(properties_as_text=as_text)
+    rows_of = row_maker(properties_as_text=as_text)
 
-    rows = lines_of(encode_rows(found))
-    messages = lines_of(message_encoder(encode_rows, "events", EXTRACTED)(found))
+    rows = lines_of(row_encoder(rows_of)(found))
+    messages = lines_of(message_encoder(rows_of, "events", EXTRACTED)(found))
 
     assert messages == [BEFORE + row + AFTER for row in rows]
     assert len(rows) == len(texts)
@@ -112,12 +112,12 @@ def test_a_message_is_its_row_and_what_is_around_it(texts: list[str], as_text: b
     st.sampled_from(["events", 'ev"ents\n', "イベント"]),
 )
 def test_line_ends_in_any_field(found: list[EventRecord], stream: str) -> None:
-    encode_rows = row_encoder(properties_as_text=True)
-    rows = [json.loads(row) for row in lines_of(encode_rows(found))]
+    rows_of = row_maker(properties_as_text=True)
+    rows = [json.loads(row) for row in lines_of(row_encoder(rows_of)(found))]
 
     messages: list[dict[str, Any]] = [
         json.loads(message)
-        for message in lines_of(message_encoder(encode_rows, stream, EXTRACTED)(found))
+        for message in lines_of(message_encoder(rows_of, stream, EXTRACTED)(found))
     ]
 
     assert messages == [
@@ -132,6 +132,6 @@ def test_line_ends_in_any_field(found: list[EventRecord], stream: str) -> None:
 
 
 def test_blocks_are_encoded_as_one() -> None:
-    encode_rows = row_encoder(properties_as_text=False)
+    encode_rows = row_encoder(row_maker(properties_as_text=False))
     found = records(*LINES)
     assert encode_rows(found) == b"".join(encode_rows([record]) for record in found)

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from tap_mixpanel_parallel.convert.records import EventReader, EventRecord, _decode_line, event_key
 from tap_mixpanel_parallel.exceptions import IncompleteExportError, MalformedLineError
 from tap_mixpanel_parallel.wording import printable
+from tests.support.bodies import read_line
 from tests.support.strategies import TEXT
 
 UTC = ZoneInfo("UTC")
@@ -50,12 +51,11 @@ def event(name: str = "Sign Up", **properties: Any) -> bytes:
 
 
 def read(line: bytes) -> EventRecord:
-    return reader().read(line, 1)
+    return read_line(reader(), line)
 
 
 def keys(*lines: bytes) -> list[str]:
-    window = reader()
-    return [window.read(line, number).event_id.hex() for number, line in enumerate(lines, 1)]
+    return [record.event_id.hex() for record in reader().read(lines)]
 
 
 def key(*parts: str) -> bytes:
@@ -111,7 +111,7 @@ class TestRecord:
     )
     def test_times_of_a_project_in_a_zone(self, time: object, expected: str) -> None:
         line = event(time=time, mp_processing_time_ms=TIME)
-        record = reader("Asia/Kolkata").read(line, 1)
+        record = read_line(reader("Asia/Kolkata"), line)
         assert record.time_ms == ms(expected)
         assert record.processed_ms == TIME
 
@@ -182,7 +182,7 @@ class TestRecord:
     ) -> None:
         value = {"event": name, "properties": others | ids | {"time": time}}
         line = json.dumps(value, ensure_ascii=ascii_only).encode()
-        record = reader(zone).read(line, 1)
+        record = read_line(reader(zone), line)
         unusual = reader(zone)._read_unusual(line, 1)
         assert fields(record) == fields(unusual)
 
@@ -219,7 +219,7 @@ class TestKey:
 
     def test_the_zone_leaves_it_alone(self) -> None:
         line = event()
-        assert reader("Asia/Kolkata").read(line, 1).event_id == read(line).event_id
+        assert read_line(reader("Asia/Kolkata"), line).event_id == read(line).event_id
 
     @pytest.mark.parametrize("insert_id", ["i1", ..., None, ""])
     @pytest.mark.parametrize("sent_id", ["anon", 7, ""])
@@ -352,7 +352,7 @@ class TestNoEvent:
     @pytest.mark.parametrize("line", NO_EVENTS, ids=lambda line: line[:50].decode("latin-1"))
     def test_it_is_malformed(self, line: bytes) -> None:
         with pytest.raises(MalformedLineError) as caught:
-            reader().read(line, 17)
+            read_line(reader(), line, 17)
         assert caught.value.line_number == 17
         text = str(caught.value)
         assert text.startswith("line 17 is no")
@@ -385,7 +385,7 @@ class TestAborted:
         with pytest.raises(
             IncompleteExportError, match=r"ended the export early: line 3 is '.*(?i:early)'$"
         ) as caught:
-            reader().read(line, 3)
+            read_line(reader(), line, 3)
         assert type(caught.value) is IncompleteExportError
 
     @pytest.mark.parametrize(
@@ -403,7 +403,7 @@ class TestAborted:
         with pytest.raises(
             IncompleteExportError, match=r"ended the export with an error: line 3 is '\{.*error"
         ) as caught:
-            reader().read(line, 3)
+            read_line(reader(), line, 3)
         assert type(caught.value) is IncompleteExportError
 
     @pytest.mark.parametrize("begun", [b'{"event":"Sign', event()])

@@ -148,7 +148,7 @@ class TestCalendar:
         utc, local = UtcText(), LocalTime(ZoneInfo("Asia/Kolkata"))
         for hour in range(1000):
             time_ms = hour * 3_600_000 + 61_001
-            assert utc.write(time_ms) == format_utc(time_ms)
+            assert utc.write((time_ms, None)) == [format_utc(time_ms), None]
             assert local.to_utc(time_ms) == time_ms - 19_800_000
         assert len(utc._minutes) <= 180
         assert len(local._offsets) <= 120

@@ -17,8 +17,6 @@ import urllib3
 
 from tap_mixpanel_parallel.convert.body import read_blocks
 from tap_mixpanel_parallel.convert.conversion import Conversion, ConversionOptions
-from tap_mixpanel_parallel.convert.files import Messages
-from tap_mixpanel_parallel.convert.record_lines import row_encoder
 from tap_mixpanel_parallel.exceptions import (
     AnotherBodyError,
     AttemptError,
@@ -34,7 +32,7 @@ from tap_mixpanel_parallel.fetch.spool import Spool
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.sandbox import Fault, Limits, Project, Sandbox
 from tap_mixpanel_parallel.settings.credentials import Credentials
-from tests.support.bodies import files_of_at_most
+from tests.support.bodies import MESSAGES, files_of_at_most
 from tests.support.mocked import URL, WEEK, Client, answer, client, error
 
 if TYPE_CHECKING:
@@ -326,7 +324,7 @@ class TestSandbox:
                     WEEK,
                     download,
                     ConversionOptions(ZoneInfo("UTC")),
-                    Messages(row_encoder(properties_as_text=False)),
+                    MESSAGES,
                 )
             )
 

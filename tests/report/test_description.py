@@ -66,8 +66,7 @@ def kind(value: Any) -> str:
 
 
 def read(lines: list[bytes]) -> list[EventRecord]:
-    reader = EventReader(UTC)
-    return [reader.read(line, number) for number, line in enumerate(lines, 1)]
+    return list(EventReader(UTC).read(lines))
 
 
 def test_the_counts_are_those_of_the_export() -> None:

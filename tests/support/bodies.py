@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from tap_mixpanel_parallel.convert.body import PIECE
 from tap_mixpanel_parallel.convert.conversion import Conversion, ConversionOptions, Part
 from tap_mixpanel_parallel.convert.files import Messages
-from tap_mixpanel_parallel.convert.record_lines import message_encoder, row_encoder
+from tap_mixpanel_parallel.convert.record_lines import message_encoder, row_maker
 from tap_mixpanel_parallel.fetch.job import Download
 from tap_mixpanel_parallel.plan.windows import Window
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tap_mixpanel_parallel.convert.files import Format
+    from tap_mixpanel_parallel.convert.records import EventReader, EventRecord
 
 NOW: Final = datetime(2025, 2, 1, tzinfo=UTC)
 EXTRACTED: Final = "2025-02-01T00:00:00+00:00"
@@ -30,7 +31,7 @@ DAY: Final = Window(date(1970, 1, 1), date(1970, 1, 1))
 """The day of all events that `line` makes."""
 
 MESSAGES: Final = Messages(
-    message_encoder(row_encoder(properties_as_text=False), "events", EXTRACTED)
+    message_encoder(row_maker(properties_as_text=False), "events", EXTRACTED)
 )
 
 
@@ -44,6 +45,12 @@ def line(number: int = 0, text: str = "x") -> bytes:
 LINES: Final = [line(n, f"text {n} é🎉") for n in range(20)]
 BODY: Final = b"".join(each + b"\n" for each in LINES)
 GZIP: Final = gzip.compress(BODY, mtime=0)
+
+
+def read_line(reader: EventReader, text: bytes, number: int = 1) -> EventRecord:
+    """The record of one line."""
+    [record] = reader.read((text,), number)
+    return record
 
 
 def download(folder: Path, body: bytes, *, compressed: bool = False) -> Download:
