@@ -7,14 +7,15 @@ import os
 import platform
 import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import PackageNotFoundError, distributions, version
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
-from benchmarks.bench import NEWEST_DUCKDB, Bench
+from benchmarks.bench import NEWEST_DUCKDB
 from benchmarks.figures import Figure, table
-from benchmarks.measure import RunError
-from benchmarks.scenarios import SCENARIOS
+from benchmarks.scenarios import SCENARIOS, measure
 
 _PACKAGES: Final = (
     "tap-mixpanel-parallel",
@@ -44,14 +45,13 @@ def main() -> int:
     figures: list[Figure] = []
     failed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-        bench = Bench(Path(folder), quick=options.quick)
         for name in options.only or SCENARIOS:
-            try:
-                for figure in SCENARIOS[name](bench):
-                    _say(f"{name}: {' · '.join(figure.row())}")
-                    figures.append(figure)
-            except RunError as error:
-                _say(f"{name}: {error}")
+            # In a process of its own: what starts a process counts into its peak of memory.
+            with ProcessPoolExecutor(1, get_context("spawn")) as executor:
+                measured = executor.submit(measure, name, Path(folder), quick=options.quick)
+                found, is_whole = measured.result()
+            figures += found
+            if not is_whole:
                 failed.append(name)
     text = f"{head}\n{table(figures)}"
     if failed:
@@ -95,10 +95,6 @@ def _head(*, quick: bool) -> str:
     parts += [f"duckdb {found.version} for target-duckdb-batch" for found in newest]
     parts.append(f"load of other programs before it {os.getloadavg()[0]:.1f}")
     return f"{', '.join(parts)}.\n" + (f"\n{_QUICK}" if quick else "")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,8 @@ class Run:
         started: When it was started, by `time.monotonic()`.
         ended: When it had ended.
         cpu_seconds: Of user and system, all its threads together.
-        peak_bytes: The most memory it had resident.
+        peak_bytes: The most memory it had resident, or that which this process had as it started
+            it, if that is more: the kernel counts from before `exec` (getrusage(2)).
         log: The lines of its standard error, each with the time at which it came.
     """
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+import sys
+from typing import TYPE_CHECKING, Final
 
+from benchmarks.bench import Bench
+from benchmarks.measure import RunError
 from benchmarks.scenarios.columns import columns
 from benchmarks.scenarios.files import files, files_loader
 from benchmarks.scenarios.large_table import large_table
@@ -12,6 +15,11 @@ from benchmarks.scenarios.loader import loader
 from benchmarks.scenarios.machines import machines
 from benchmarks.scenarios.memory import growth, large_window
 from benchmarks.scenarios.processor import record_path, start, threads
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from benchmarks.figures import Figure
 
 SCENARIOS: Final = {
     scenario.__name__.replace("_", "-"): scenario
@@ -33,3 +41,29 @@ SCENARIOS: Final = {
     )
 }
 """Each by the name that the command line knows."""
+
+
+def measure(name: str, folder: Path, *, quick: bool) -> tuple[list[Figure], bool]:
+    """Run a scenario, and tell its figures as they come.
+
+    Args:
+        name: Its name.
+        folder: Where it may put files.
+        quick: Whether it is scaled down.
+
+    Returns:
+        Its figures, and whether they are all of them.
+    """
+    figures: list[Figure] = []
+    try:
+        for figure in SCENARIOS[name](Bench(folder, quick=quick)):
+            _say(f"{name}: {' · '.join(figure.row())}")
+            figures.append(figure)
+    except RunError as error:
+        _say(f"{name}: {error}")
+        return figures, False
+    return figures, True
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
