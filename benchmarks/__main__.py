@@ -15,7 +15,7 @@ from typing import Final
 
 from benchmarks.bench import NEWEST_DUCKDB
 from benchmarks.figures import Figure, table
-from benchmarks.scenarios import SCENARIOS, measure
+from benchmarks.scenarios import SCENARIOS, figures_of
 
 _PACKAGES: Final = (
     "tap-mixpanel-parallel",
@@ -48,7 +48,7 @@ def main() -> int:
         for name in options.only or SCENARIOS:
             # In a process of its own: what starts a process counts into its peak of memory.
             with ProcessPoolExecutor(1, get_context("spawn")) as executor:
-                measured = executor.submit(measure, name, Path(folder), quick=options.quick)
+                measured = executor.submit(figures_of, name, Path(folder), quick=options.quick)
                 found, is_whole = measured.result()
             figures += found
             if not is_whole:

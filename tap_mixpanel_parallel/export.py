@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 def load_parts(stream: EventsStream, make_way: Callable[[Path], Way]) -> Iterator[Part]:
     """Fetch everything that is left to do, for a program to take part by part.
 
-    The tap's state says that a part is loaded once the next is asked for.
+    The tap's state says that a part is loaded once the next is asked for. If the stream is not
+    selected, there is nothing to do.
 
     Args:
         stream: The stream.
@@ -49,6 +50,8 @@ def load_parts(stream: EventsStream, make_way: Callable[[Path], Way]) -> Iterato
         ExportFailedError: As `EventsStream.sync` does, after the last part.
         TapError: If the run can't go on.
     """
+    if not stream.selected:
+        return
     stream.tell_warnings()
     with reported(stream), opened(stream, stream.begin()) as export:
         yield from export.parts(nullcontext(make_way(export.folder)))

@@ -43,7 +43,7 @@ SCENARIOS: Final = {
 """Each by the name that the command line knows."""
 
 
-def measure(name: str, folder: Path, *, quick: bool) -> tuple[list[Figure], bool]:
+def figures_of(name: str, folder: Path, *, quick: bool) -> tuple[list[Figure], bool]:
     """Run a scenario, and tell its figures as they come.
 
     Args:

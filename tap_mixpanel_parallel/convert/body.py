@@ -55,7 +55,7 @@ def read_blocks(
 
     Args:
         download: The body.
-        piece: How many bytes are read at a time.
+        piece: How many bytes are worked on at a time; some more are read.
         longest_line: How many bytes an event has at most.
 
     Raises:
@@ -66,7 +66,7 @@ def read_blocks(
     """
     bytes(_KEPT)
     rest = b""
-    for data in _cut(_read_ahead(_read_all(download, piece)), piece):
+    for data in _cut(_read_ahead(_decompressed(download, _AHEAD * piece)), piece):
         lines = data.split(b"\n")
         lines[0] = rest + lines[0]
         rest = lines.pop()
@@ -89,25 +89,10 @@ def are_utf8(lines: list[bytes]) -> bool:
     return True
 
 
-def _read_all(download: Download, piece: int) -> Iterator[bytes]:
-    """The body, some pieces at a time; just before a damage, one at a time.
-
-    What comes before it may tell why: Mixpanel writes an error into the export, and ends.
-    """
-    done = 0
-    try:
-        for data in _read_from(0, download, _AHEAD * piece):
-            done += len(data)
-            yield data
-    except IncompleteExportError:
-        yield from _read_from(done, download, piece)
-
-
-def _read_from(start: int, download: Download, size: int) -> Iterator[bytes]:
+def _decompressed(download: Download, size: int) -> Iterator[bytes]:
     with spooling(download.path), read_back(download.path) as file:
         body = cast("BinaryIO", igzip.open(file) if download.compressed else file)
         try:
-            body.seek(start)
             yield from iter(lambda: body.read(size), b"")
         # The stub takes IsalError for an instance.
         except (EOFError, BadGzipFile, IsalError) as error:  # type: ignore[misc]

@@ -128,7 +128,7 @@ class Conversion:
             download: The body.
             options: What all windows of a run have in common.
             form: What the records become.
-            piece: How many bytes of the body are read at a time.
+            piece: How many bytes of the body are worked on at a time.
         """
         self._window = window
         self._download = download
@@ -232,15 +232,15 @@ class Conversion:
             lines: Iterator[bytes] = iter(block.lines)
             if not block.is_utf8:
                 lines = map(_as_utf8, lines, count(before + 1))
-            place = 0
-            while place < len(block.lines):
+            number = before + 1
+            while True:
                 try:
-                    for record in reader.read(lines, before + place + 1):
+                    for record in reader.read(lines, number):
                         records.append(record)  # noqa: PERF402 - kept if an error follows
                     break
                 except MalformedLineError as error:
-                    place = error.line_number - before
-                    line = block.lines[place - 1]
+                    number = error.line_number + 1
+                    line = block.lines[error.line_number - before - 1]
                     if not line.strip(_BLANKS):
                         continue
                     if not self._options.tolerate_malformed:

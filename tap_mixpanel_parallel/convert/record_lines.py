@@ -24,6 +24,8 @@ Encode = Callable[[list["EventRecord"]], bytes]
 """Records in, whole lines out."""
 
 encode_row: Final = msgspec.json.encode
+"""An object of JSON in, its text out."""
+
 _encode_lines: Final = msgspec.json.Encoder().encode_lines
 
 
@@ -53,9 +55,13 @@ def row_maker(
         "time": UtcText().write,
         "json": partial(map, _text),
     }
-    as_it_is = None if properties_as_text else "properties"
+
+    def form(column: Column) -> Callable[[Iterable[Any]], Iterable[Any]]:
+        as_it_is = column.field == "properties" and not properties_as_text
+        return iter if as_it_is else forms.get(column.kind, iter)
+
     taken = [
-        (place, iter if column.field == as_it_is else forms.get(column.kind, iter))
+        (place, form(column))
         for place, column in enumerate(columns)
         if selected is None or column.name in selected
     ]
@@ -73,6 +79,7 @@ def row_maker(
 
 def row_encoder(rows: Rows) -> Encode:
     """Encode each record as an object of JSON, in a line."""
+    # Lists, since msgspec takes longer with an iterator.
     return lambda records: _encode_lines(list(rows(records)))
 
 

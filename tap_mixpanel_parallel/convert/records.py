@@ -149,7 +149,6 @@ class EventReader:
             columns: The properties that become columns.
         """
         self.lifter = Lifter(columns, _Properties)
-        self._has_columns = bool(columns)
         self.strays = Strays(window)
         self._first_ms, self._last_ms = self.strays.first_ms, self.strays.last_ms
         self._to_utc = local_time(zone).to_utc
@@ -159,8 +158,8 @@ class EventReader:
         """Turn lines into records, up to the first that is not an event.
 
         Args:
-            lines: The lines, in UTF-8 and without their line ends. After an error those that
-                follow it can still be read.
+            lines: The lines, in UTF-8 and without their line ends. Of an iterator, those that
+                follow an error can still be read.
             first: The number of the first one in the export, for the error.
 
         Raises:
@@ -168,7 +167,7 @@ class EventReader:
             IncompleteExportError: If it says that Mixpanel ended the export.
         """
         # Looked up once: this loop is where the time goes.
-        lifter, has_columns, to_utc = self.lifter, self._has_columns, self._to_utc
+        lifter, to_utc = self.lifter, self._to_utc
         first_ms, last_ms = self._first_ms, self._last_ms
         for number, line in enumerate(lines, first):
             try:
@@ -200,9 +199,6 @@ class EventReader:
                 f"{event}\x1f{distinct_id or '' if sent_id is None else sent_id}"
                 f"\x1f{time_ms}\x1f{insert_id}"
             )
-            lifted: tuple[Value, ...] = ()
-            if has_columns:
-                lifted = lifter.lift(properties) if lifter.lift else lifter.lift_any(raw)
             yield EventRecord(
                 md5(key.encode(), usedforsecurity=False).digest(),
                 event,
@@ -211,7 +207,7 @@ class EventReader:
                 insert_id,
                 None if processed_ms is None else bounded(processed_ms),
                 raw,
-                lifted,
+                lifter.lift(properties) if lifter.lift else lifter.lift_any(raw),
             )
 
     def _read_unusual(self, line: bytes, number: int) -> EventRecord:

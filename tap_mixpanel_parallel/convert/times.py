@@ -70,8 +70,8 @@ class UtcText:
 
 
 def format_utc(time_ms: int) -> str:
-    """Milliseconds since 1970 as RFC 3339: `2025-01-31T23:59:59.999Z`."""
-    [text] = UtcText().write((time_ms,))
+    """Milliseconds since 1970 as RFC 3339, or the nearest time that it knows."""
+    [text] = UtcText().write((bounded(time_ms),))
     return str(text)
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 
 from tap_mixpanel_parallel.convert.records import EventReader
 from tap_mixpanel_parallel.convert.strays import Strays
-from tap_mixpanel_parallel.exceptions import IncompleteExportError
+from tap_mixpanel_parallel.exceptions import AnotherBodyError, IncompleteExportError
 from tap_mixpanel_parallel.plan.windows import Window
 from tap_mixpanel_parallel.sandbox import poisoned_lines
 from tests.support.strategies import windows
@@ -121,6 +121,12 @@ def test_events_that_all_lie_a_little_outside(events: int, is_taken: bool) -> No
         return
     with pytest.raises(IncompleteExportError, match=r"lies on .* is of 2025-01-13T00:59:59.999Z"):
         judge(times)
+
+
+@pytest.mark.parametrize("time_ms", [-(10**17), -1, 0, 10**17])
+def test_a_time_that_no_calendar_has_is_a_reason_too(time_ms: int) -> None:
+    with pytest.raises(AnotherBodyError, match="the first of them is of "):
+        judge([time_ms] * 20)
 
 
 def test_the_reason_counts_what_lies_far_outside() -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 DAY: Final = Window.parse("2025-01-06", "2025-01-06")
 PROJECT: Final = Project(events_per_day=2)
-"""Few, as every byte of an answer is tried; more than fit into one that is not compressed."""
+"""Few, as every byte of an answer is tried; it is over 1,400 bytes, and so it is compressed."""
 
 
 class Plain(Effect):

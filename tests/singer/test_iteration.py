@@ -281,6 +281,17 @@ def test_a_deselected_field_is_left_out(config: dict[str, Any]) -> None:
     assert "processed_at" not in event
 
 
+def test_a_deselected_stream_has_no_events_and_needs_no_request() -> None:
+    nowhere = {"region": "sandbox", "api_url": "http://127.0.0.1:9"} | DAYS | QUICK
+    catalog = json.loads(TapMixpanelParallel(nowhere).catalog_json_text)
+    for entry in catalog["streams"][0]["metadata"]:
+        if entry["breadcrumb"] == []:
+            entry["metadata"]["selected"] = False
+
+    assert list(TapMixpanelParallel(nowhere, catalog=catalog).events()) == []
+    assert TapMixpanelParallel(nowhere, catalog=catalog).arrow().read_all().num_rows == 0
+
+
 @pytest.mark.parametrize("name", ["events", "arrow"])
 def test_what_would_change_records_is_refused(config: dict[str, Any], name: str) -> None:
     tap = TapMixpanelParallel(config | {"stream_maps": {"events": {"x": "1"}}})
