@@ -16,7 +16,7 @@ from tap_mixpanel_parallel import run as run_module
 from tap_mixpanel_parallel.clock import Clock
 from tap_mixpanel_parallel.exceptions import HourlyLimitError
 from tap_mixpanel_parallel.fetch.client import download
-from tap_mixpanel_parallel.fetch.rate_limit import RateLimit
+from tap_mixpanel_parallel.fetch.job import Job
 from tap_mixpanel_parallel.plan.windows import Window, count_days
 from tap_mixpanel_parallel.sandbox import Fault, Limits, Project, Status
 from tap_mixpanel_parallel.tap import TapMixpanelParallel
@@ -25,7 +25,7 @@ from tests.support.pipeline import CollectingTap
 
 if TYPE_CHECKING:
     from tap_mixpanel_parallel.fetch.connection import Connections
-    from tap_mixpanel_parallel.fetch.job import Download, Job
+    from tap_mixpanel_parallel.fetch.job import Download
     from tap_mixpanel_parallel.report.results import ParallelFetchResult
     from tests.failures.conftest import LabMaker
     from tests.support.harness import Lab
@@ -75,13 +75,11 @@ class VirtualTime(Clock):
 def time(monkeypatch: pytest.MonkeyPatch) -> VirtualTime:
     """Virtual time for every part of the tap that waits."""
     time = VirtualTime()
-    acquire = RateLimit.acquire
 
-    def counted_acquire(limit: RateLimit) -> float:
+    def counted_job(*fields: Any) -> Job:
+        """Not each start that the limit gives is used: the run may end meanwhile."""
         time.request(1)
-        if wait := acquire(limit):
-            time.request(-1)
-        return wait
+        return Job(*fields)
 
     def counted_download(job: Job, connections: Connections) -> Download:
         try:
@@ -89,7 +87,7 @@ def time(monkeypatch: pytest.MonkeyPatch) -> VirtualTime:
         finally:
             time.request(-1)
 
-    monkeypatch.setattr(RateLimit, "acquire", counted_acquire)
+    monkeypatch.setattr(run_module, "Job", counted_job)
     monkeypatch.setattr(run_module, "download", counted_download)
     return time
 
