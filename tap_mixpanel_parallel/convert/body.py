@@ -66,7 +66,7 @@ def read_blocks(
     """
     bytes(_KEPT)
     rest = b""
-    for data in _cut(_read_ahead(_decompressed(download, _AHEAD * piece)), piece):
+    for data in _cut(_read_ahead(_decompressed(download, piece)), piece):
         lines = data.split(b"\n")
         lines[0] = rest + lines[0]
         rest = lines.pop()
@@ -89,10 +89,26 @@ def are_utf8(lines: list[bytes]) -> bool:
     return True
 
 
-def _decompressed(download: Download, size: int) -> Iterator[bytes]:
+def _decompressed(download: Download, piece: int) -> Iterator[bytes]:
+    """The body, several pieces at a time; just before a damage, one at a time.
+
+    The pieces before the one that is damaged may tell why: Mixpanel writes an error into the
+    export, and ends.
+    """
+    done = 0
+    try:
+        for data in _read_from(0, download, _AHEAD * piece):
+            done += len(data)
+            yield data
+    except IncompleteExportError:
+        yield from _read_from(done, download, piece)
+
+
+def _read_from(start: int, download: Download, size: int) -> Iterator[bytes]:
     with spooling(download.path), read_back(download.path) as file:
         body = cast("BinaryIO", igzip.open(file) if download.compressed else file)
         try:
+            body.seek(start)
             yield from iter(lambda: body.read(size), b"")
         # The stub takes IsalError for an instance.
         except (EOFError, BadGzipFile, IsalError) as error:  # type: ignore[misc]
